@@ -1,0 +1,1 @@
+"""What a person runs: start, stop, check, prepare, measure."""
