@@ -1,0 +1,130 @@
+"""The one place where gRPC calls begin and errors leave: request id, trace span, metrics, typed statuses."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from grpc_status import rpc_status
+from opentelemetry import context as otel_context
+from opentelemetry.trace import SpanKind, StatusCode
+
+from services.common import errors, request_context
+from services.common.errors import Kind, ServiceError
+from services.common.telemetry import SECONDS, Telemetry, extract
+
+_log = logging.getLogger(__name__)
+_UNOBSERVED = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+
+
+@dataclass(slots=True)
+class _Outcome:
+    code: str = grpc.StatusCode.OK.name
+
+
+class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Wraps every handler of a server, whatever its cardinality."""
+
+    def __init__(self, telemetry: Telemetry, refusing: Callable[[], bool]) -> None:
+        """`refusing` says whether new calls are turned away as not started (the end of a drain)."""
+        self._tracer = telemetry.tracer
+        self._refusing = refusing
+        self._duration = telemetry.histogram(
+            "rpc.server.call.duration", "Time to answer a gRPC call, by method and status.", SECONDS, "s"
+        )
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Return the handler of the call with this boundary around it."""
+        handler: Any = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or method.startswith(_UNOBSERVED):
+            return handler
+        behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        wrapped = self._streaming(method, behaviour) if handler.response_streaming else self._unary(method, behaviour)
+        asks, answers = (
+            "stream" if many else "unary" for many in (handler.request_streaming, handler.response_streaming)
+        )
+        make: Callable[..., Any] = getattr(grpc, f"{asks}_{answers}_rpc_method_handler")
+        return make(
+            wrapped,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _unary(self, method: str, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            async with self._observed(method, context):
+                return await behaviour(request, context)
+
+        return call
+
+    def _streaming(
+        self, method: str, behaviour: Callable[..., AsyncIterator[Any]]
+    ) -> Callable[..., AsyncIterator[Any]]:
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            async with self._observed(method, context):
+                async for response in behaviour(request, context):
+                    yield response
+
+        return call
+
+    @asynccontextmanager
+    async def _observed(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
+        metadata = {str(key): value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        request_id = request_context.adopt_request_id(metadata.get(request_context.REQUEST_ID))
+        context.set_trailing_metadata(((request_context.REQUEST_ID, request_id),))
+        outcome, began = _Outcome(), time.perf_counter()
+        otel_context.attach(extract(metadata))
+        with self._tracer.start_as_current_span(
+            method[1:], kind=SpanKind.SERVER, record_exception=False, set_status_on_exception=False
+        ) as span:
+            try:
+                async with self._typed_errors(context, outcome, request_id):
+                    if self._refusing():
+                        raise ServiceError(Kind.NOT_STARTED, "this replica is shutting down; the call was not started")
+                    yield
+            finally:
+                attributes = {"rpc.method": method[1:], "rpc.response.status_code": outcome.code}
+                span.set_attributes({"rpc.system.name": "grpc", **attributes})
+                if outcome.code != grpc.StatusCode.OK.name:
+                    span.set_status(StatusCode.ERROR, outcome.code)
+                self._duration.record(time.perf_counter() - began, attributes)
+
+    @asynccontextmanager
+    async def _typed_errors(
+        self, context: grpc.aio.ServicerContext[Any, Any], outcome: _Outcome, request_id: str
+    ) -> AsyncIterator[None]:
+        try:
+            yield
+        except asyncio.CancelledError:
+            outcome.code = grpc.StatusCode.CANCELLED.name
+            raise
+        except grpc.aio.AbortError:
+            outcome.code = _abort_code(context)
+            raise
+        except ServiceError as error:
+            outcome.code = error.row.grpc.name
+            await _abort(context, error, request_id)
+        except Exception:
+            _log.exception("unexpected failure in a gRPC call")
+            outcome.code = grpc.StatusCode.INTERNAL.name
+            await _abort(context, ServiceError(Kind.INTERNAL, f"internal error; request id {request_id}"), request_id)
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: ServiceError, request_id: str) -> None:
+    status = rpc_status.to_status(errors.to_status(error))
+    trailing = (*status.trailing_metadata, (request_context.REQUEST_ID, request_id))
+    await context.abort(status.code, status.details, trailing)
+
+
+def _abort_code(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    code: Any = context.code()
+    return code.name if isinstance(code, grpc.StatusCode) else grpc.StatusCode(code).name if code else "UNKNOWN"

@@ -1,0 +1,59 @@
+"""Load: what was offered, what the engine can sustain, and how full that makes this replica.
+
+Work is counted in the service's own unit of cost (tokens, audio seconds, pixels). Capacity is learnt from the engine's
+own busy time, so it needs no configuration and follows the hardware.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+WINDOW_SECONDS = 15.0
+HALF_LIFE_BUSY_SECONDS = 30.0
+
+
+class Load:
+    """Offered and sustained work of one replica.
+
+    saturation = (cost offered in the last 15 s / 15) / capacity
+    capacity   = slots * sum(cost worked) / sum(seconds worked), older work weighing half after 30 busy seconds
+    """
+
+    def __init__(self, slots: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.slots = slots
+        self._clock = clock
+        self._offered: deque[list[float]] = deque()  # [second, cost]
+        self._worked = 0.0
+        self._busy = 0.0
+
+    def offered(self, cost: float) -> None:
+        """Count work that callers asked for, refused work included."""
+        second = float(int(self._clock()))
+        if self._offered and self._offered[-1][0] == second:
+            self._offered[-1][1] += cost
+        else:
+            self._offered.append([second, cost])
+
+    def worked(self, cost: float, seconds: float) -> None:
+        """Count work that one of the slots has done in `seconds`."""
+        decay = 0.5 ** (seconds / HALF_LIFE_BUSY_SECONDS)
+        self._worked = self._worked * decay + cost
+        self._busy = self._busy * decay + seconds
+
+    @property
+    def capacity(self) -> float:
+        """Cost per second that all slots together sustain; 0 while nothing is known."""
+        return self.slots * self._worked / self._busy if self._busy else 0.0
+
+    def saturation(self) -> float:
+        """Offered over sustainable work: 1 is full, more is too much. 0 while capacity is unknown."""
+        oldest = self._clock() - WINDOW_SECONDS
+        while self._offered and self._offered[0][0] < oldest:
+            self._offered.popleft()
+        if not self.capacity:
+            return 0.0
+        return sum(cost for _, cost in self._offered) / WINDOW_SECONDS / self.capacity
+
+    def seconds_for(self, cost: float) -> float:
+        """Return how long this replica needs for `cost`; 0 while capacity is unknown."""
+        return cost / self.capacity if self.capacity else 0.0

@@ -1,0 +1,188 @@
+"""The life of a process: health port, start-up phases, listeners, SIGTERM, drain.
+
+Drain order: readiness off, wait while load balancers notice, refuse new calls as not started, finish what is in flight,
+close what was opened (Triton among it), flush telemetry, exit 0.
+"""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Protocol
+
+import grpc
+import uvloop
+from starlette.types import ASGIApp
+
+from services.common.health import Health
+from services.common.http import HttpServer, health_app
+from services.common.settings import CommonSettings
+from services.common.telemetry import Telemetry
+
+_log = logging.getLogger(__name__)
+
+
+class StartupError(Exception):
+    """The process cannot start; the message says why and what to do, in one line."""
+
+
+class Listener(Protocol):
+    """A port that takes calls."""
+
+    async def start(self) -> None:
+        """Open the port. Raises StartupError when it cannot."""
+
+    async def stop(self, grace: float) -> None:
+        """Take no new calls, give those in flight `grace` seconds, then close."""
+
+
+class GrpcListener:
+    """A gRPC server as a listener."""
+
+    def __init__(self, server: grpc.aio.Server, host: str, port: int) -> None:
+        self._server, self._host, self.port = server, host, port
+
+    async def start(self) -> None:
+        """Open the port."""
+        try:
+            self.port = self._server.add_insecure_port(f"{_bracketed(self._host)}:{self.port}")
+        except RuntimeError:
+            raise StartupError(f"cannot listen on {self._host}:{self.port} for gRPC: is the port in use?") from None
+        await self._server.start()
+        _log.info("gRPC listens on %s:%d", self._host, self.port)
+
+    async def stop(self, grace: float) -> None:
+        """Finish calls in flight, then close."""
+        await self._server.stop(grace)
+
+
+class HttpListener:
+    """An ASGI app on a uvicorn server as a listener."""
+
+    def __init__(self, app: ASGIApp, host: str, port: int, **options: object) -> None:
+        self._host, self.port = host, port
+        self._http = HttpServer(app, host, port, **options)
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Open the port."""
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listening = socket.socket(family)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((self._host, self.port))
+        except OSError as error:
+            listening.close()
+            raise StartupError(f"cannot listen on {self._host}:{self.port}: {error.strerror}") from None
+        self.port = listening.getsockname()[1]
+        self._serving = asyncio.create_task(self._http.serve(sockets=[listening]))
+        _log.info("HTTP listens on %s:%d", self._host, self.port)
+
+    async def stop(self, grace: float) -> None:
+        """Finish requests in flight, then close."""
+        if self._serving is None:
+            return
+        self._http.config.timeout_graceful_shutdown = max(1, round(grace))
+        self._http.should_exit = True
+        await self._serving
+
+
+class Lifecycle:
+    """Runs one process from its first log line to its exit code."""
+
+    def __init__(self, settings: CommonSettings, health: Health, telemetry: Telemetry) -> None:
+        self.health, self.telemetry = health, telemetry
+        self.closing = AsyncExitStack()
+        self.refusing = False
+        self._settings = settings
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    async def run(
+        self,
+        health_port: tuple[str, int],
+        start: Callable[[], Awaitable[Sequence[Listener]]],
+        passed_on: Callable[[], Awaitable[str]] | None = None,
+    ) -> int:
+        """Run until SIGTERM or SIGINT and return the exit code.
+
+        `start` prepares everything (its phases show on the health port meanwhile), pushes what must be closed onto
+        `closing`, and returns the listeners, which are opened once it is done.
+        """
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self._signalled)
+        health_listener = HttpListener(health_app(self.health, self.telemetry, passed_on), *health_port)
+        opened: list[Listener] = []
+        try:
+            await health_listener.start()
+            await self._start(start, opened)
+            await self._stop.wait()
+            await self._drain(opened)
+            return 0
+        except StartupError as error:
+            _log.error("cannot start: %s", error)
+            return 1
+        finally:
+            await self.closing.aclose()
+            await health_listener.stop(1)
+            await asyncio.to_thread(self.telemetry.close)
+            _log.info("stopped")
+
+    async def _start(self, start: Callable[[], Awaitable[Sequence[Listener]]], opened: list[Listener]) -> None:
+        starting = asyncio.ensure_future(start())
+        stopping = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait({starting})
+            return
+        for listener in starting.result():
+            await listener.start()
+            opened.append(listener)
+        await self.health.publish()
+        _log.info("ready: %s", self.health.message)
+
+    async def _drain(self, opened: Sequence[Listener]) -> None:
+        _log.info("draining: readiness is off")
+        await self.health.drain()
+        try:
+            async with asyncio.timeout(self._settings.drain_propagation_seconds):
+                await self._hurry.wait()
+        except TimeoutError:
+            pass
+        self.refusing = True
+        _log.info("draining: finishing calls in flight")
+        await asyncio.gather(*(listener.stop(self._settings.drain_grace_seconds) for listener in opened))
+
+    def _signalled(self) -> None:
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+
+
+def run(main: Callable[[], Awaitable[int]]) -> int:
+    """Run `main` on a fresh event loop and return its exit code."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main())  # type: ignore[arg-type]
+
+
+def grpc_server(max_message_bytes: int, interceptors: Sequence[Any]) -> grpc.aio.Server:
+    """Return a gRPC server with Flotilla's limits. Two processes never share a port."""
+    return grpc.aio.server(
+        interceptors=interceptors,
+        options=[
+            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_send_message_length", max_message_bytes),
+            ("grpc.so_reuseport", 0),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
+        ],
+    )
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,86 @@
+"""Settings that all services share, read from the environment once, in `__main__`, and handed down.
+
+The only module of the services that looks at the environment. Each field's docstring is its documentation.
+"""
+
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.common.cpu import available_cpus
+
+REPOSITORY_ROOT = Path(__file__).resolve().parents[2]
+
+
+class CommonSettings(BaseSettings):
+    """`FLOTILLA_...`: the same for every service of a machine."""
+
+    model_config = SettingsConfigDict(env_prefix="FLOTILLA_", use_attribute_docstrings=True, extra="ignore")
+
+    model_store: Path = Field(default_factory=lambda: _cache_home() / "flotilla" / "models")
+    """Folder of the content-addressed model store that `tools/models` fills."""
+    state_dir: Path = REPOSITORY_ROOT / ".flotilla"
+    """Folder for what a running service writes: runtime repositories, logs. Nothing in it is precious."""
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    """Least severe level that is logged: DEBUG, INFO, WARNING or ERROR."""
+    cpu_threads: int = Field(default_factory=available_cpus, ge=1)
+    """Threads the engines of this service may use. Default: CPU affinity and the cgroup quota, whichever is less."""
+    drain_propagation_seconds: float = Field(default=5.0, ge=0, le=300)
+    """After SIGTERM: how long new calls are still accepted while load balancers notice that readiness is gone."""
+    drain_grace_seconds: float = Field(default=30.0, ge=0, le=3600)
+    """After that: how long calls in flight may take to finish before they are cancelled."""
+
+
+class ServiceSettings(BaseSettings):
+    """What every gRPC service has. Subclasses set the prefix `FLOTILLA_<SERVICE>_` and the ports."""
+
+    model_config = SettingsConfigDict(use_attribute_docstrings=True, extra="ignore")
+
+    common: CommonSettings = Field(default_factory=lambda: load(CommonSettings))
+    """The settings of the machine."""
+    host: str = "127.0.0.1"
+    """Address the gRPC and HTTP ports listen on."""
+    grpc_port: int = Field(default=0, ge=0, le=65535)
+    """Port of the gRPC interface; 0 takes a free one."""
+    http_port: int = Field(default=0, ge=0, le=65535)
+    """Port of health and metrics; 0 takes a free one."""
+    triton_url: str | None = None
+    """host:port of the gRPC interface of a Triton to use instead of a child process of our own."""
+    triton_metrics_url: str | None = None
+    """Address of that Triton's metrics, for example http://127.0.0.1:8002/metrics; passed on when set."""
+    profile: str | None = None
+    """Execution profile for every model of the service, for example cpu-fp32. Unset: the default configuration."""
+    max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    """Largest gRPC message, in and out."""
+    admission_concurrency: int = Field(default=256, ge=1)
+    """Calls worked on at the same time."""
+    admission_queue: int = Field(default=1024, ge=0)
+    """Calls that may wait for a place; more are refused with RESOURCE_EXHAUSTED."""
+    admission_queue_seconds: float = Field(default=30.0, gt=0)
+    """Longest wait for a place; a call that would wait longer is refused."""
+
+
+_Settings = TypeVar("_Settings", bound=BaseSettings)
+
+
+def load(settings: type[_Settings]) -> _Settings:
+    """Return the settings from the environment, or stop the process with one clear line for each bad value."""
+    try:
+        return settings()
+    except ValidationError as error:
+        prefix = settings.model_config.get("env_prefix", "")
+        for fault in error.errors():
+            name = "".join(str(part) for part in fault["loc"]).upper()
+            print(f"{prefix}{name}={fault['input']!r}: {fault['msg']}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _cache_home() -> Path:
+    return _CacheHome().xdg_cache_home or Path.home() / ".cache"
+
+
+class _CacheHome(BaseSettings):
+    xdg_cache_home: Path | None = None

@@ -1,0 +1,102 @@
+"""The Triton client: tensors in, tensors out, over gRPC. The only importer of tritonclient.
+
+Deadlines and cancellation travel on: a cancelled task cancels the call in Triton. Failures arrive as ServiceError.
+KServe v2 gRPC: https://github.com/kserve/kserve/blob/master/docs/predict-api/v2/required_api.md
+"""
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
+from tritonclient.utils import deserialize_bytes_tensor, np_to_triton_dtype, serialize_byte_tensor, triton_to_np_dtype
+
+from services.common.errors import Kind, ServiceError, from_rpc_error
+from services.common.telemetry import inject
+
+__all__ = ["TritonClient", "channel_options", "model_config_pb2", "service_pb2", "service_pb2_grpc"]
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+def channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
+    """Return the options of every channel that carries tensors."""
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+    ]
+
+
+class TritonClient:
+    """One connection to one Triton."""
+
+    def __init__(self, url: str, max_message_bytes: int = 64 * 1024 * 1024) -> None:
+        """`url` is host:port of Triton's gRPC interface."""
+        self._channel = grpc.aio.insecure_channel(url, options=channel_options(max_message_bytes))
+        self.stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        await self._channel.close(None)
+
+    async def server_ready(self, timeout: float = 1.0) -> bool:
+        """Whether Triton answers and all its models are ready."""
+        try:
+            reply = await self.stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=timeout)
+        except grpc.RpcError:
+            return False
+        return bool(reply.ready)
+
+    async def infer(
+        self, model: str, inputs: Tensors, outputs: Sequence[str], timeout: float | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Run `model` and return the arrays named in `outputs`.
+
+        `timeout` is in seconds. Raises ServiceError: UNAVAILABLE when Triton is gone, DEADLINE_EXCEEDED, INTERNAL
+        when the model failed.
+        """
+        request = service_pb2.ModelInferRequest(model_name=model)
+        for name, array in inputs.items():
+            request.inputs.add(name=name, datatype=np_to_triton_dtype(array.dtype), shape=array.shape)
+            request.raw_input_contents.append(_raw(array))
+        for name in outputs:
+            request.outputs.add(name=name)
+        if timeout is not None:
+            request.parameters["timeout"].int64_param = max(1, round(timeout * 1e6))
+        try:
+            reply = await self.stub.ModelInfer(request, timeout=timeout, metadata=tuple(inject().items()))
+        except grpc.RpcError as error:
+            raise triton_error(error) from error
+        arrays = {o.name: _array(o, raw) for o, raw in zip(reply.outputs, reply.raw_output_contents, strict=True)}
+        return {name: arrays[name] for name in outputs}
+
+
+def triton_error(error: grpc.RpcError) -> ServiceError:
+    """Return what a failed call to Triton means to our caller."""
+    fault = from_rpc_error(error)
+    if fault.kind is Kind.UNAVAILABLE:
+        fault.message = "the inference server is not available; it is being restarted"
+        fault.code = "triton_unavailable"
+    elif fault.kind is Kind.INTERNAL:
+        fault.message = f"the model failed: {fault.message}"
+    return fault
+
+
+def _raw(array: NDArray[Any]) -> bytes:
+    if array.dtype == np.object_:
+        return bytes(serialize_byte_tensor(array).item())
+    return np.ascontiguousarray(array).tobytes()
+
+
+def _array(output: Any, raw: bytes) -> NDArray[Any]:
+    if output.datatype == "BYTES":
+        return deserialize_bytes_tensor(raw).reshape(output.shape)  # type: ignore[no-any-return]
+    return np.frombuffer(raw, dtype=triton_to_np_dtype(output.datatype)).reshape(output.shape)

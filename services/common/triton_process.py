@@ -1,0 +1,257 @@
+"""The Triton Inference Server as a child process: start, readiness, restart with back-off, stop.
+
+The embedded default is the genuine tritonserver of the nvidia-pytriton wheel; on an official Triton image the one in
+PATH is used. It listens on loopback only, on free ports. A Python stub that dies does not come back by itself, so the
+death of any child of tritonserver restarts the whole.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import os
+import re
+import shutil
+import signal
+import socket
+import sys
+import sysconfig
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import cast
+
+import psutil
+
+from services.common.server import StartupError
+from services.common.triton import TritonClient
+
+_log = logging.getLogger("triton")
+_LEVELS = {"I": logging.DEBUG, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
+_LINE = re.compile(r"^([IWEF])\d{4} [\d:.]+ \d+ (?P<source>\S+?)\] ?(?P<text>.*)$")
+_HARMLESS = ("unable to create stream", "Unable to allocate pinned system memory", "CUDA memory pool disabled")
+
+START_SECONDS = 300.0
+STABLE_SECONDS = 60.0
+BACKOFF_SECONDS = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
+POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """A tritonserver that can be started: the program, its backends and what its loader needs."""
+
+    program: Path
+    backends: Path
+    library_path: str
+
+
+def find_binary(work: Path) -> Binary:
+    """Return the Triton of this machine; `work` is a folder for the backend tree of the embedded one.
+
+    Raises StartupError when there is none.
+    """
+    official = Path("/opt/tritonserver/bin/tritonserver")
+    if official.exists():
+        return Binary(official, Path("/opt/tritonserver/backends"), os.environ.get("LD_LIBRARY_PATH", ""))
+    spec = find_spec("pytriton")
+    if spec is None or spec.origin is None:
+        raise StartupError("no Triton Inference Server found: install the extra `triton`, or set ..._TRITON_URL")
+    package = Path(spec.origin).parent
+    server = package / "tritonserver"
+    stub = (
+        server
+        / "python_backend_stubs"
+        / f"{sys.version_info.major}.{sys.version_info.minor}"
+        / "triton_python_backend_stub"
+    )
+    if not stub.exists():
+        raise StartupError(f"the embedded Triton has no Python stub for this Python ({stub})")
+    backend = work / "backends" / "python"
+    shutil.rmtree(backend, ignore_errors=True)
+    backend.mkdir(parents=True)
+    for source in (*(server / "backends" / "python").iterdir(), stub):
+        shutil.copy2(source, backend / source.name)
+    libraries = (str(package.parent / "nvidia_pytriton.libs"), str(sysconfig.get_config_var("LIBDIR")))
+    return Binary(server / "bin" / "tritonserver", work / "backends", ":".join(libraries))
+
+
+class TritonProcess:
+    """Keeps one tritonserver running over a model repository.
+
+    `on_down(why)` and `on_up()` are awaited when it goes and when it is ready again.
+    """
+
+    def __init__(
+        self,
+        repository: Path,
+        work: Path,
+        on_down: Callable[[str], Awaitable[None]],
+        on_up: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._repository, self._work = repository, work
+        self._on_down, self._on_up = on_down, on_up
+        self._process: asyncio.subprocess.Process | None = None
+        self._children: list[psutil.Process] = []
+        self._logs: asyncio.Task[None] | None = None
+        self._last_error = ""
+        self.restarts = 0
+        self.grpc_port, self.metrics_port = _free_ports(2)
+
+    @property
+    def url(self) -> str:
+        """host:port of the gRPC interface. It stays the same over restarts."""
+        return f"127.0.0.1:{self.grpc_port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """Address of Triton's own Prometheus metrics."""
+        return f"http://127.0.0.1:{self.metrics_port}/metrics"
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Start Triton, wait until every model is ready, keep it running while the block runs, then stop it.
+
+        Raises StartupError with Triton's own reason when it does not become ready.
+        """
+        binary = find_binary(self._work)
+        try:
+            process = await self._start(binary)
+            supervisor = asyncio.create_task(self._supervise(binary, process))
+            try:
+                yield
+            finally:
+                supervisor.cancel()
+                await asyncio.wait({supervisor})
+        finally:
+            await self._stop()
+
+    async def _start(self, binary: Binary) -> asyncio.subprocess.Process:
+        venv_bin = str(Path(sys.executable).parent)  # the stub takes its packages from the first bin of PATH
+        environment = {
+            "PATH": f"{venv_bin}:/usr/local/bin:/usr/bin:/bin",
+            "LD_LIBRARY_PATH": binary.library_path,
+            "HOME": os.environ.get("HOME", "/"),
+            "PYTHONNOUSERSITE": "1",
+            **{key: value for key, value in os.environ.items() if key.startswith(("CUDA_", "NVIDIA_"))},
+        }
+        self._last_error = ""
+        self._process = await asyncio.create_subprocess_exec(
+            str(binary.program),
+            f"--model-repository={self._repository}",
+            f"--backend-directory={binary.backends}",
+            "--disable-auto-complete-config",
+            "--allow-http=false",
+            "--grpc-address=127.0.0.1",
+            f"--grpc-port={self.grpc_port}",
+            "--metrics-address=127.0.0.1",
+            f"--metrics-port={self.metrics_port}",
+            "--exit-timeout-secs=30",
+            "--log-verbose=0",
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            preexec_fn=_die_with_parent,
+            start_new_session=True,  # Ctrl-C in a terminal is for the parent, which drains first
+        )
+        self._logs = asyncio.create_task(self._fold_logs(self._process))
+        await self._wait_ready(self._process)
+        self._children = psutil.Process(self._process.pid).children(recursive=True)
+        _log.info("Triton is ready: %s, %d stubs", self.url, len(self._children))
+        return self._process
+
+    async def _wait_ready(self, process: asyncio.subprocess.Process) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        async with TritonClient(self.url) as client:
+            while not await client.server_ready():
+                if process.returncode is not None:
+                    await asyncio.sleep(POLL_SECONDS)  # let the last log lines arrive
+                    raise StartupError(f"Triton exited with {process.returncode}: {self._last_error or 'see its log'}")
+                if time.monotonic() > deadline:
+                    raise StartupError(f"Triton is not ready after {START_SECONDS:.0f} s: {self._last_error}")
+                await asyncio.sleep(0.05)
+
+    async def _supervise(self, binary: Binary, process: asyncio.subprocess.Process) -> None:
+        failures, ready_since = 0, time.monotonic()
+        while True:
+            why = await self._wait_for_death(process)
+            await self._on_down(why)
+            _log.error("%s; restarting", why)
+            await self._stop(grace=0)
+            failures = 0 if time.monotonic() - ready_since > STABLE_SECONDS else failures
+            while True:
+                await asyncio.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
+                failures += 1
+                self.restarts += 1
+                try:
+                    process = await self._start(binary)
+                except StartupError as error:
+                    _log.error("restart failed: %s", error)
+                    await self._stop(grace=0)
+                else:
+                    break
+            ready_since = time.monotonic()
+            await self._on_up()
+
+    async def _wait_for_death(self, process: asyncio.subprocess.Process) -> str:
+        exited = asyncio.ensure_future(process.wait())
+        try:
+            while not exited.done():
+                await asyncio.wait({exited}, timeout=POLL_SECONDS)
+                for child in self._children:
+                    if not child.is_running() or child.status() == psutil.STATUS_ZOMBIE:
+                        return f"Triton's child process {child.pid} has died"
+            return f"Triton has died (exit code {process.returncode})"
+        except psutil.NoSuchProcess as error:
+            return f"Triton's child process {error.pid} has died"
+        finally:
+            exited.cancel()
+
+    async def _stop(self, grace: float = 35.0) -> None:
+        process = self._process
+        if process is None:
+            return
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM if grace else signal.SIGKILL)
+            try:
+                await asyncio.wait_for(process.wait(), grace or 10)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        for child in self._children:  # stubs of a killed server
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        self._children = []
+        if self._logs is not None:
+            await asyncio.wait({self._logs}, timeout=2)
+            self._logs.cancel()
+        self._process = None
+
+    async def _fold_logs(self, process: asyncio.subprocess.Process) -> None:
+        output = cast("asyncio.StreamReader", process.stdout)
+        while line := await output.readline():
+            text = line.decode(errors="replace").rstrip()
+            match = _LINE.match(text)
+            level = _LEVELS[match[1]] if match else logging.DEBUG
+            if match and any(known in text for known in _HARMLESS):
+                level = logging.DEBUG
+            if level >= logging.ERROR and match:
+                self._last_error = match["text"].strip('" ')
+            _log.log(level, "%s", match["text"].strip('"') if match else text)
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to kill this child when its parent dies (prctl PR_SET_PDEATHSIG), so nothing is left behind."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [s.getsockname()[1] for s in sockets]
+    finally:
+        for s in sockets:
+            s.close()

@@ -1,0 +1,1 @@
+"""The public JSON bodies, one file per resource."""
