@@ -1,0 +1,57 @@
+"""What is printed once a fleet is ready: its ports, and requests to copy."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from services.common.ports import GATEWAY
+from tools.fleet.plan import reachable
+from tools.fleet.state import ProcessState
+
+_EMBEDDING = """\
+curl http://{http}/v1/embeddings -H 'Content-Type: application/json' \\
+  -d '{{"model": "all-minilm-l6-v2", "input": ["A fleet of small ships"]}}'
+
+python - <<'PYTHON'   # pip install openai
+from openai import OpenAI
+client = OpenAI(base_url="http://{http}/v1", api_key="none")
+print(client.embeddings.create(model="all-minilm-l6-v2", input="A fleet of small ships").data[0].embedding[:3])
+PYTHON
+
+{python} - <<'PYTHON'   # gRPC: pip install '.[client]'
+import grpc
+from flotilla.embedding.v1 import embedding_pb2 as pb, embedding_pb2_grpc
+service = embedding_pb2_grpc.EmbeddingServiceStub(grpc.insecure_channel("{grpc}"))
+print(service.Embed(pb.EmbedRequest(inputs=[pb.Input(text="A fleet of small ships")])))
+PYTHON
+"""
+
+_GATEWAY = """\
+curl http://{http}/v1/models
+"""
+
+REQUESTS = {"embedding": _EMBEDDING, GATEWAY.name: _GATEWAY}
+"""Requests to copy, by service."""
+
+
+def print_summary(console: Console, processes: Sequence[ProcessState], python: str) -> None:
+    """Print the table of ports and the requests for every process; python is the interpreter that has the stubs."""
+    console.print(ports_table(processes))
+    gateway = next(process for process in processes if process.name == GATEWAY.name)
+    host = reachable(gateway.host)
+    for process in processes:
+        text = REQUESTS.get(process.name, "")
+        filled = text.format(http=f"{host}:{gateway.http_port}", grpc=f"{host}:{gateway.grpc_port}", python=python)
+        console.print(filled, markup=False)
+
+
+def ports_table(processes: Sequence[ProcessState]) -> Table:
+    """Return who listens where."""
+    table = Table("service", "HTTP", "gRPC", "metrics", box=None, padding=(0, 2), header_style="bold")
+    for process in processes:
+        base = f"http://{reachable(process.host)}"
+        api = f"{base}:{process.http_port}" if process.name == GATEWAY.name else f"{base}:{process.http_port} (health)"
+        metrics = f"{base}:{process.metrics_port or process.http_port}/metrics"
+        table.add_row(process.name, api, f"{reachable(process.host)}:{process.grpc_port}", metrics)
+    return table
