@@ -1,7 +1,7 @@
 """Stands in for a service: serves health over HTTP, drains on SIGTERM. `fake_service.py <name> <port> <folder>`.
 
-Writes `<name> stopped` to <folder>/order when it drained; ends with status 3 when <folder>/<name>.broken exists; starts a
-child of its own, whose pid is in <folder>/<name>.child.
+Writes `<name> stopped` to <folder>/order when it drained; ends with status 3 when <folder>/<name>.broken exists; starts
+a child of its own, whose pid is in <folder>/<name>.child.
 """
 
 import http.server

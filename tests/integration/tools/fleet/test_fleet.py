@@ -31,7 +31,7 @@ def launch(name: str, folder: Path) -> Launch:
 
 
 async def until(condition) -> None:
-    while not await condition():
+    while not await condition():  # noqa: ASYNC110 -- other processes set no asyncio.Event
         await asyncio.sleep(0.02)
 
 
