@@ -14,7 +14,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.trace import SpanKind, StatusCode
 
 from services.common import errors, request_context
-from services.common.errors import Kind, ServiceError
+from services.common.errors import Kind, ServiceError, invalid
 from services.common.telemetry import SECONDS, Telemetry, extract
 
 _log = logging.getLogger(__name__)
@@ -24,6 +24,28 @@ _UNOBSERVED = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 @dataclass(slots=True)
 class _Outcome:
     code: str = grpc.StatusCode.OK.name
+
+
+class _Reader:
+    """Turns request bytes into messages; bytes that are no message are the caller's fault."""
+
+    def __init__(self, deserialise: Callable[[bytes], Any] | None, streaming: bool) -> None:
+        self._deserialise, self._streaming = deserialise, streaming
+
+    def __call__(self, request: Any) -> Any:
+        if self._deserialise is None:
+            return request
+        return self._each(request) if self._streaming else self._one(request)
+
+    def _one(self, raw: bytes) -> Any:
+        try:
+            return self._deserialise(raw)  # type: ignore[misc]
+        except Exception as error:
+            raise invalid(None, f"the request is not a valid message: {error}") from None
+
+    async def _each(self, requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async for raw in requests:
+            yield self._one(raw)
 
 
 class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
@@ -48,30 +70,34 @@ class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if handler is None or method.startswith(_UNOBSERVED):
             return handler
         behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-        wrapped = self._streaming(method, behaviour) if handler.response_streaming else self._unary(method, behaviour)
+        read = _Reader(handler.request_deserializer, handler.request_streaming)
+        wrap = self._streaming if handler.response_streaming else self._unary
+        wrapped = wrap(method, behaviour, read)
         asks, answers = (
             "stream" if many else "unary" for many in (handler.request_streaming, handler.response_streaming)
         )
         make: Callable[..., Any] = getattr(grpc, f"{asks}_{answers}_rpc_method_handler")
         return make(
             wrapped,
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=None,  # done inside the boundary, so that garbage gets a typed error
             response_serializer=handler.response_serializer,
         )
 
-    def _unary(self, method: str, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def _unary(
+        self, method: str, behaviour: Callable[..., Awaitable[Any]], read: _Reader
+    ) -> Callable[..., Awaitable[Any]]:
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             async with self._observed(method, context):
-                return await behaviour(request, context)
+                return await behaviour(read(request), context)
 
         return call
 
     def _streaming(
-        self, method: str, behaviour: Callable[..., AsyncIterator[Any]]
+        self, method: str, behaviour: Callable[..., AsyncIterator[Any]], read: _Reader
     ) -> Callable[..., AsyncIterator[Any]]:
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             async with self._observed(method, context):
-                async for response in behaviour(request, context):
+                async for response in behaviour(read(request), context):
                     yield response
 
         return call

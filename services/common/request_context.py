@@ -3,6 +3,7 @@
 import re
 import uuid
 from contextvars import ContextVar
+from typing import Any
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
@@ -19,3 +20,11 @@ def adopt_request_id(offered: str | None) -> str:
     identifier = offered if offered is not None and _WELL_FORMED.fullmatch(offered) else uuid.uuid4().hex
     request_id.set(identifier)
     return identifier
+
+
+def priority_of(context: Any) -> int:
+    """Return the priority the gateway gave the call of a gRPC servicer context: 0 unless set, lower goes first."""
+    for key, value in context.invocation_metadata() or ():
+        if key == PRIORITY and str(value).lstrip("-").isdigit():
+            return int(value)
+    return 0

@@ -124,6 +124,7 @@ def _log_to_stderr(service: str, level: str) -> None:
     handler.setFormatter(
         JsonFormatter(
             "{asctime}{levelname}{name}{message}",
+            datefmt="%Y-%m-%dT%H:%M:%S%z",
             style="{",
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
             static_fields={"service": service},
@@ -131,7 +132,8 @@ def _log_to_stderr(service: str, level: str) -> None:
     )
     handler.addFilter(_RequestFields())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for chatty in ("httpx", "uvicorn"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def _exports(signal: str) -> bool:

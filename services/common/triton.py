@@ -17,7 +17,14 @@ from tritonclient.utils import deserialize_bytes_tensor, np_to_triton_dtype, ser
 from services.common.errors import Kind, ServiceError, from_rpc_error
 from services.common.telemetry import inject
 
-__all__ = ["TritonClient", "channel_options", "model_config_pb2", "service_pb2", "service_pb2_grpc"]
+__all__ = [
+    "TritonClient",
+    "channel_options",
+    "model_config_pb2",
+    "service_pb2",
+    "service_pb2_grpc",
+    "triton_to_np_dtype",
+]
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -85,6 +92,7 @@ def triton_error(error: grpc.RpcError) -> ServiceError:
     if fault.kind is Kind.UNAVAILABLE:
         fault.message = "the inference server is not available; it is being restarted"
         fault.code = "triton_unavailable"
+        fault.retry_after = 2.0
     elif fault.kind is Kind.INTERNAL:
         fault.message = f"the model failed: {fault.message}"
     return fault

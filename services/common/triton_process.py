@@ -31,7 +31,14 @@ from services.common.triton import TritonClient
 _log = logging.getLogger("triton")
 _LEVELS = {"I": logging.DEBUG, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
 _LINE = re.compile(r"^([IWEF])\d{4} [\d:.]+ \d+ (?P<source>\S+?)\] ?(?P<text>.*)$")
-_HARMLESS = ("unable to create stream", "Unable to allocate pinned system memory", "CUDA memory pool disabled")
+_HARMLESS = (
+    "unable to create stream",
+    "Unable to allocate pinned system memory",
+    "CUDA memory pool disabled",
+    "CudaDriverHelper",
+    "DCGM unable",
+    "pinned system memory",
+)
 
 START_SECONDS = 300.0
 STABLE_SECONDS = 60.0
@@ -71,9 +78,8 @@ def find_binary(work: Path) -> Binary:
         raise StartupError(f"the embedded Triton has no Python stub for this Python ({stub})")
     backend = work / "backends" / "python"
     shutil.rmtree(backend, ignore_errors=True)
-    backend.mkdir(parents=True)
-    for source in (*(server / "backends" / "python").iterdir(), stub):
-        shutil.copy2(source, backend / source.name)
+    shutil.copytree(server / "backends" / "python", backend)
+    shutil.copy2(stub, backend)
     libraries = (str(package.parent / "nvidia_pytriton.libs"), str(sysconfig.get_config_var("LIBDIR")))
     return Binary(server / "bin" / "tritonserver", work / "backends", ":".join(libraries))
 

@@ -1,0 +1,190 @@
+"""The batcher: gathers items of many calls into batches of similar length for the engine.
+
+Padding is the avoidable cost of ragged input, so a batch is cut where an item is longer than max(L0 + 4, 1.15 * L0), L0
+being its shortest. A batch is formed whenever an engine slot is free, around the item whose turn it is: nothing waits
+for a batch to fill, and under load batches fill by themselves. Calls take turns item by item (start-time fair
+queueing), so a call with 2,048 items does not make one with a single item wait for all of them.
+"""
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from sortedcontainers import SortedKeyList
+
+from services.common.load import Load
+from services.common.telemetry import COUNTS, SECONDS, Telemetry
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """How large a batch may get, and how many run at once."""
+
+    items: int
+    """Items in a batch."""
+    padded_length: int
+    """Items times the longest item's length."""
+    slots: int
+    """Batches that run at the same time: the instances of the engine."""
+
+
+@dataclass(eq=False, slots=True)
+class _Call(Generic[Result]):
+    results: list[Result | None]
+    missing: int
+    done: "asyncio.Future[None]"
+
+
+@dataclass(eq=False, slots=True)
+class _Entry(Generic[Item, Result]):
+    item: Item
+    length: int
+    index: int
+    order: int
+    submitted: float
+    call: _Call[Result]
+    batch: "_Batch[Item, Result] | None" = None
+    dropped: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _Batch(Generic[Item, Result]):
+    entries: "list[_Entry[Item, Result]]"
+    live: int
+    task: "asyncio.Task[None] | None" = field(default=None)
+
+
+class Batcher(Generic[Item, Result]):
+    """Runs items in batches by `run(items)`, which returns one result for each item, in order."""
+
+    def __init__(
+        self,
+        run: Callable[[list[Item]], Awaitable[Iterable[Result]]],
+        limits: BatchLimits,
+        load: Load,
+        telemetry: Telemetry,
+    ) -> None:
+        self._run, self._limits, self._load = run, limits, load
+        self._by_length: SortedKeyList = SortedKeyList(key=lambda entry: (entry.length, entry.order))
+        self._turns: list[tuple[int, float, int, _Entry[Item, Result]]] = []
+        self._order = itertools.count()
+        self._virtual_time = 0.0
+        self._active = 0
+        self._dispatching = False
+        self._size = telemetry.histogram("flotilla_batch_items", "Items of a batch sent to the engine.", COUNTS)
+        self._seconds = telemetry.histogram("flotilla_batch", "Time the engine took for a batch.", SECONDS, "s")
+        self._queued = telemetry.histogram("flotilla_batch_queue", "Wait of an item for its batch.", SECONDS, "s")
+        self._padding = telemetry.counter("flotilla_batch_padding", "Padding in batches, in units of length.")
+        self._cancelled = telemetry.counter("flotilla_batch_items_cancelled", "Items dropped before they were run.")
+        telemetry.gauge("flotilla_batch_pending_items", "Items waiting for a batch.", lambda: len(self._by_length))
+
+    async def submit(self, items: Sequence[Item], lengths: Sequence[int], priority: int = 0) -> list[Result]:
+        """Return the results of `items`, in order. Cancelling drops what has not run yet.
+
+        Raises what `run` raised for any batch an item was in.
+        """
+        loop, now = asyncio.get_running_loop(), time.monotonic()
+        call: _Call[Result] = _Call([None] * len(items), len(items), loop.create_future())
+        entries = [
+            _Entry(item, length, index, next(self._order), now, call)
+            for index, (item, length) in enumerate(zip(items, lengths, strict=True))
+        ]
+        self._by_length.update(entries)
+        for entry in entries:
+            heapq.heappush(self._turns, (priority, self._virtual_time + entry.index, entry.order, entry))
+        self._dispatch_soon()
+        try:
+            await call.done
+        except BaseException:
+            self._drop(entries)
+            raise
+        return call.results  # type: ignore[return-value]
+
+    def _dispatch_soon(self) -> None:
+        """Dispatch after this turn of the event loop, so that calls that arrive together are batched together."""
+        if not self._dispatching:
+            self._dispatching = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._dispatching = False
+        while self._active < self._limits.slots and self._by_length:
+            entries = self._form()
+            batch = _Batch(entries, len(entries))
+            for entry in entries:
+                entry.batch = batch
+            self._active += 1
+            batch.task = asyncio.create_task(self._work(batch))
+
+    def _form(self) -> "list[_Entry[Item, Result]]":
+        """Take the entry whose turn it is and its neighbours in length, longer ones first, then shorter ones."""
+        while True:
+            _, turn, _, anchor = heapq.heappop(self._turns)
+            if anchor.batch is None and not anchor.dropped:
+                break
+        self._virtual_time = max(self._virtual_time, turn)
+        pending = self._by_length
+        low = high = pending.index(anchor)
+        while high + 1 < len(pending) and self._fits(pending[low].length, pending[high + 1].length, high - low + 2):
+            high += 1
+        while low > 0 and self._fits(pending[low - 1].length, pending[high].length, high - low + 2):
+            low -= 1
+        entries = list(pending[low : high + 1])
+        del pending[low : high + 1]
+        return entries
+
+    def _fits(self, shortest: int, longest: int, items: int) -> bool:
+        within = items <= self._limits.items and items * longest <= self._limits.padded_length
+        return within and longest <= max(shortest + 4, 1.15 * shortest)
+
+    async def _work(self, batch: _Batch[Item, Result]) -> None:
+        entries, began = batch.entries, time.monotonic()
+        length = sum(entry.length for entry in entries)
+        self._size.record(len(entries))
+        self._padding.add(len(entries) * entries[-1].length - length)
+        for entry in entries:
+            self._queued.record(began - entry.submitted)
+        try:
+            results = await self._run([entry.item for entry in entries])
+        except asyncio.CancelledError:
+            pass  # every call of the batch has gone
+        except Exception as error:
+            for entry in entries:
+                if not entry.call.done.done():
+                    entry.call.done.set_exception(error)
+        else:
+            self._deliver(entries, results)
+            seconds = time.monotonic() - began
+            self._load.worked(length, seconds)
+            self._seconds.record(seconds)
+        finally:
+            self._active -= 1
+            self._dispatch_soon()
+
+    def _deliver(self, entries: "list[_Entry[Item, Result]]", results: Iterable[Result]) -> None:
+        for entry, result in zip(entries, results, strict=True):
+            entry.call.results[entry.index] = result
+            entry.call.missing -= 1
+            if not entry.call.missing and not entry.call.done.done():
+                entry.call.done.set_result(None)
+
+    def _drop(self, entries: "list[_Entry[Item, Result]]") -> None:
+        """Forget what has not run, and cancel a running batch that nobody waits for any more."""
+        for entry in entries:
+            if entry.dropped:
+                continue
+            entry.dropped = True
+            if entry.batch is None:
+                self._by_length.remove(entry)
+                self._cancelled.add(1)
+            else:
+                entry.batch.live -= 1
+                if not entry.batch.live and entry.batch.task is not None:
+                    entry.batch.task.cancel()

@@ -1,0 +1,152 @@
+"""Raw KServe v2 (`inference.GRPCInferenceService`) on a service's own port: checked, admitted, forwarded to Triton.
+
+A malformed tensor can kill Triton's Python stub, so nothing unchecked gets through.
+https://github.com/triton-inference-server/common/blob/main/protobuf/grpc_service.proto
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, NoReturn
+
+import grpc
+
+from services.common.admission import Admission
+from services.common.errors import Kind, ServiceError
+from services.common.health import Health
+from services.common.kserve_request import check_infer
+from services.common.telemetry import inject
+from services.common.triton import TritonClient, model_config_pb2, service_pb2, service_pb2_grpc, triton_error
+
+SERVICE_NAME = "inference.GRPCInferenceService"
+Context = grpc.aio.ServicerContext[Any, Any]
+Cost = Callable[[Any], float]
+
+
+class KServe(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """The KServe v2 face of one service."""
+
+    def __init__(
+        self,
+        triton: TritonClient,
+        configs: Mapping[str, model_config_pb2.ModelConfig],
+        admission: Admission,
+        health: Health,
+        cost: Cost,
+    ) -> None:
+        """`cost(request)` is what a ModelInferRequest costs, in the unit of the service's load."""
+        self._triton, self._configs, self._admission = triton, configs, admission
+        self._health, self._cost = health, cost
+
+    async def ServerLive(self, request: Any, context: Context) -> Any:
+        """Whether the process works."""
+        return service_pb2.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: Any, context: Context) -> Any:
+        """Whether new work is welcome."""
+        return service_pb2.ServerReadyResponse(ready=self._health.ready)
+
+    async def ModelReady(self, request: Any, context: Context) -> Any:
+        """Whether a model can be used now."""
+        self._known(request.name, request.version)
+        return service_pb2.ModelReadyResponse(ready=self._health.ready)
+
+    async def ServerMetadata(self, request: Any, context: Context) -> Any:
+        """Triton's name, version and extensions."""
+        return await self._forward(self._triton.stub.ServerMetadata, request, context)
+
+    async def ModelMetadata(self, request: Any, context: Context) -> Any:
+        """Tensor names, dtypes and shapes of a model."""
+        self._known(request.name, request.version)
+        return await self._forward(self._triton.stub.ModelMetadata, request, context)
+
+    async def ModelConfig(self, request: Any, context: Context) -> Any:
+        """The model configuration in use."""
+        self._known(request.name, request.version)
+        return await self._forward(self._triton.stub.ModelConfig, request, context)
+
+    async def ModelStatistics(self, request: Any, context: Context) -> Any:
+        """Triton's statistics of one model, or of all."""
+        if request.name:
+            self._known(request.name, request.version)
+        return await self._forward(self._triton.stub.ModelStatistics, request, context)
+
+    async def RepositoryIndex(self, request: Any, context: Context) -> Any:
+        """The models of this service and their states."""
+        return await self._forward(self._triton.stub.RepositoryIndex, request, context)
+
+    async def ModelInfer(self, request: Any, context: Context) -> Any:
+        """Run one inference."""
+        self._check(request)
+        async with self._admission.admit(self._cost(request), remaining=context.time_remaining()):
+            return await self._forward(self._triton.stub.ModelInfer, request, context)
+
+    async def ModelStreamInfer(self, request_iterator: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+        """Run inferences on one stream; a bad request gets an error message of its own and the stream goes on."""
+        async with self._admission.admit(1.0, remaining=context.time_remaining()):
+            answers: asyncio.Queue[Any] = asyncio.Queue(maxsize=64)
+            stream = self._triton.stub.ModelStreamInfer(metadata=tuple(inject().items()))
+            feeding = asyncio.create_task(self._feed(request_iterator, stream, answers))
+            reading = asyncio.create_task(_read(stream, answers))
+            try:
+                while (answer := await answers.get()) is not None:
+                    if isinstance(answer, BaseException):
+                        raise answer
+                    yield answer
+            finally:
+                feeding.cancel()
+                reading.cancel()
+                stream.cancel()
+
+    async def _feed(self, requests: AsyncIterator[Any], stream: Any, answers: "asyncio.Queue[Any]") -> None:
+        async for request in requests:
+            try:
+                self._check(request)
+            except ServiceError as error:
+                failed = service_pb2.ModelStreamInferResponse(error_message=error.message)
+                failed.infer_response.id = request.id
+                await answers.put(failed)
+            else:
+                await stream.write(request)
+        await stream.done_writing()
+
+    def _check(self, request: Any) -> None:
+        check_infer(self._known(request.model_name, request.model_version), request)
+
+    def _known(self, name: str, version: str) -> model_config_pb2.ModelConfig:
+        config = self._configs.get(name)
+        if config is None or version not in ("", "1"):
+            what = f"model '{name}'" if config is None else f"version '{version}' of model '{name}'"
+            raise ServiceError(
+                Kind.NOT_FOUND,
+                f"{what} does not exist; loaded: {', '.join(sorted(self._configs))}",
+                field="model_name",
+                code="model_not_found",
+            )
+        return config
+
+    async def _forward(self, method: Callable[..., Any], request: Any, context: Context) -> Any:
+        try:
+            return await method(request, timeout=context.time_remaining(), metadata=tuple(inject().items()))
+        except grpc.RpcError as error:
+            raise triton_error(error) from error
+
+    async def _refuse(self, request: Any, context: Context) -> NoReturn:
+        raise ServiceError(
+            Kind.UNIMPLEMENTED,
+            "models, logs, traces and shared memory of a Flotilla service are not managed over KServe; "
+            "see `tools/models` and the service's settings",
+        )
+
+    RepositoryModelLoad = RepositoryModelUnload = _refuse
+    SystemSharedMemoryStatus = SystemSharedMemoryRegister = SystemSharedMemoryUnregister = _refuse
+    CudaSharedMemoryStatus = CudaSharedMemoryRegister = CudaSharedMemoryUnregister = _refuse
+    TraceSetting = LogSettings = _refuse
+
+
+async def _read(stream: Any, answers: "asyncio.Queue[Any]") -> None:
+    try:
+        async for response in stream:
+            await answers.put(response)
+        await answers.put(None)
+    except grpc.RpcError as error:
+        await answers.put(triton_error(error))

@@ -1,0 +1,128 @@
+"""How every service starts: fetch (artifacts, runtime repository), load (Triton), warm (self-test), then serve."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import httpx
+from grpc_health.v1 import health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from services.common import kserve, telemetry
+from services.common.admission import Admission, Limits
+from services.common.health import Health
+from services.common.interceptors import Boundary
+from services.common.kserve import KServe
+from services.common.load import Load
+from services.common.runtime_repository import MODEL_REPOSITORY, RuntimeModel, materialise
+from services.common.server import GrpcListener, Lifecycle, Listener, StartupError, grpc_server
+from services.common.settings import ServiceSettings
+from services.common.telemetry import Telemetry
+from services.common.triton import TritonClient, model_config_pb2, service_pb2_grpc
+from services.common.triton_process import TritonProcess
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a service's own code is built from."""
+
+    triton: TritonClient
+    configs: Mapping[str, model_config_pb2.ModelConfig]
+    admission: Admission
+    load: Load
+    telemetry: Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """What makes a service this service."""
+
+    name: str
+    """Folder in model_repository/ and state folder."""
+    grpc_service: str
+    """Full name of its gRPC service."""
+    models: Callable[[], Sequence[RuntimeModel]]
+    """The Triton models and their artifacts. Raises StartupError when something is missing."""
+    register: Callable[[Parts, grpc.aio.Server], Awaitable[None]]
+    """Adds the servicers to the server, after proving on known input that the models compute right."""
+    cost: kserve.Cost
+    """Cost of a raw KServe request in the unit of the service's load."""
+
+
+async def serve(settings: ServiceSettings, blueprint: Blueprint) -> int:
+    """Run the service until SIGTERM and return its exit code."""
+    instruments = telemetry.start(blueprint.name, settings.common.log_level)
+    health = Health.of((blueprint.grpc_service, kserve.SERVICE_NAME), ("fetch", "load", "warm"))
+    lifecycle = Lifecycle(settings.common, health, instruments)
+    starting = _Start(settings, blueprint, lifecycle)
+    return await lifecycle.run((settings.host, settings.http_port), starting.start, starting.triton_metrics)
+
+
+class _Start:
+    """The start-up of one service."""
+
+    def __init__(self, settings: ServiceSettings, blueprint: Blueprint, lifecycle: Lifecycle) -> None:
+        self._settings, self._blueprint, self._lifecycle = settings, blueprint, lifecycle
+        self._health, self._telemetry = lifecycle.health, lifecycle.telemetry
+        self._metrics_url = settings.triton_metrics_url
+
+    async def start(self) -> Sequence[Listener]:
+        """Go through the phases and return the gRPC listener."""
+        settings, blueprint = self._settings, self._blueprint
+        work = settings.common.state_dir / blueprint.name
+        with self._health.phase("fetch"):
+            configs = materialise(
+                MODEL_REPOSITORY / blueprint.name,
+                work / "repository",
+                blueprint.models(),
+                settings.profile,
+                settings.common.cpu_threads,
+            )
+        with self._health.phase("load"):
+            triton = await self._triton(work)
+        load = Load(settings.common.cpu_threads)
+        limits = Limits(settings.admission_concurrency, settings.admission_queue, settings.admission_queue_seconds)
+        admission = Admission(limits, load, self._telemetry)
+        boundary = Boundary(self._telemetry, lambda: self._lifecycle.refusing)
+        server = grpc_server(settings.max_message_bytes, [boundary])
+        with self._health.phase("warm"):
+            await blueprint.register(Parts(triton, configs, admission, load, self._telemetry), server)
+        raw = KServe(triton, configs, admission, self._health, blueprint.cost)
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(raw, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health.grpc, server)
+        names = (*self._health.services[1:], "grpc.health.v1.Health", reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        return [GrpcListener(server, settings.host, settings.grpc_port)]
+
+    async def triton_metrics(self) -> str:
+        """Return Triton's own Prometheus text (`nv_*`); empty while Triton is away."""
+        if self._metrics_url is None:
+            return ""
+        try:
+            async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+                return (await client.get(self._metrics_url)).text
+        except httpx.HTTPError:
+            return ""
+
+    async def _triton(self, work: Any) -> TritonClient:
+        settings, closing = self._settings, self._lifecycle.closing
+        url = settings.triton_url
+        if url is None:
+            process = TritonProcess(
+                work / "repository",
+                work,
+                on_down=lambda why: self._health.down("triton", why),
+                on_up=lambda: self._health.up("triton"),
+            )
+            await closing.enter_async_context(process.running())
+            self._metrics_url = process.metrics_url
+            self._telemetry.gauge("flotilla_triton_restarts", "Times Triton was restarted.", lambda: process.restarts)
+            url = process.url
+        client = await closing.enter_async_context(TritonClient(url, settings.max_message_bytes))
+        if settings.triton_url is not None and not await client.server_ready(timeout=10):
+            raise StartupError(f"the Triton at {url} is not ready")
+        return client
