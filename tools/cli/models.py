@@ -164,6 +164,8 @@ def _clear_failures(store: ModelStore) -> Iterator[None]:
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
+    except DiskFullError as error:
+        raise DiskFullError(store.root) from error
     except (ManifestError, ModelStoreError) as error:
         raise Problem(str(error)) from error
     except OSError as error:

@@ -11,14 +11,17 @@ from tools.model_preparation.commands import DiskFullError
 def download_from_hub(source: HubSource, files: Iterable[SourceFile], folder: Path) -> None:
     """Download the files at the pinned revision into folder; optional ones may be absent."""
     from huggingface_hub import hf_hub_download  # noqa: PLC0415 - slow to import, rarely needed
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError  # noqa: PLC0415
-    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # noqa: PLC0415
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
+    from huggingface_hub.utils import disable_progress_bars, logging  # type: ignore[attr-defined]  # noqa: PLC0415
 
     disable_progress_bars()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     folder.mkdir(parents=True, exist_ok=True)
     for file in files:
         try:
             hf_hub_download(source.repo, file.name, revision=source.revision, local_dir=folder)
+        except LocalEntryNotFoundError as error:
+            raise _problem(source, "the hub cannot be reached") from error
         except HfHubHTTPError as error:
             if isinstance(error, EntryNotFoundError) and file.optional:
                 continue

@@ -17,7 +17,7 @@ from tools.model_preparation.contract import check_artifacts
 from tools.model_preparation.progress import step
 from tools.model_preparation.sources import acquire
 from tools.model_preparation.store_writer import StoreWriter
-from tools.model_preparation.torch_environment import torch_environment
+from tools.model_preparation.torch_environment import ENVIRONMENT_BYTES, torch_environment
 
 EXPORTER_VERSIONS = {sentence_encoder.EXPORTER: sentence_encoder.EXPORTER_VERSION}
 _EXPORT_MODULES = {sentence_encoder.EXPORTER: "tools.export.sentence_encoder"}
@@ -51,6 +51,9 @@ class Preparation:
             return self._prepare(writer, model, again=True)
 
     def _prepare(self, writer: StoreWriter, model: Model, *, again: bool) -> StoredModel:
+        known, exported = _current(self.store, model), _exported(model)
+        must_export = bool(exported) and (again or known is None or not _has(self.store, model.id, exported))
+        _check_space(self.store.root, model, ENVIRONMENT_BYTES if must_export else 0)
         kept = writer.keep(model.id)
         with writer.scratch() as scratch:
             acquire(model, kept, scratch, self.manifest.folder)
@@ -59,9 +62,7 @@ class Preparation:
                 for name, artifact in model.artifacts.items()
                 if artifact.source_file and (kept / artifact.source_file).is_file()
             }
-            known = _current(self.store, model)
-            exported = _exported(model)
-            if exported and (again or known is None or not _has(self.store, model.id, exported)):
+            if must_export:
                 out = scratch / "out"
                 out.mkdir()
                 facts = self._export(model, kept, out, scratch)
@@ -148,6 +149,15 @@ def _has(store: ModelStore, model_id: str, names: Iterable[str]) -> bool:
     except ModelStoreError:
         return False
     return True
+
+
+def _check_space(root: Path, model: Model, environment_bytes: int) -> None:
+    """Refuse early when the disk cannot hold the files, the download, the artifacts and the environment at once."""
+    needed = 3 * sum(file.size for file in model.files) + environment_bytes
+    free = shutil.disk_usage(root).free
+    if free < needed:
+        message = f"preparing '{model.id}' takes {needed / 1e9:.1f} GB for a short time; {free / 1e9:.1f} GB are free"
+        raise Problem(f"{message} in {root}", DiskFullError(root).next_step)
 
 
 def _export_failure(model: Model, code: int, lines: list[str], out: Path) -> Problem:

@@ -17,7 +17,7 @@ from tools.model_preparation.progress import step, watch_folder
 
 def acquire(model: Model, folder: Path, scratch: Path, base: Path) -> None:
     """Bring all files of a model into folder. Whole ones are kept; relative folder sources count from base."""
-    refusals: list[tuple[Source, Problem]] = []
+    refusals: list[Problem] = []
     for source in model.sources:
         if not missing_files(model, folder):
             return
@@ -26,14 +26,13 @@ def acquire(model: Model, folder: Path, scratch: Path, base: Path) -> None:
         except DiskFullError:
             raise
         except Problem as problem:
-            refusals.append((source, problem))
-            console.print(f"{source}: {problem.message}", style="yellow", markup=False)
+            refusals.append(problem)
+            console.print(problem.message, style="yellow", markup=False)
     if not missing_files(model, folder):
         return
-    raise Problem(
-        f"no source of '{model.id}' could be used: {'; '.join(problem.message for _, problem in refusals)}",
-        refusals[0][1].next_step if refusals else "check the sources in the manifest",
-    )
+    first = refusals[0]
+    tried = f"none of the {len(refusals)} sources of '{model.id}' could be used; the first: "
+    raise Problem((tried if len(refusals) > 1 else "") + first.message, first.next_step)
 
 
 def missing_files(model: Model, folder: Path) -> list[SourceFile]:

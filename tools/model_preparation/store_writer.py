@@ -13,7 +13,6 @@ from typing import Any, BinaryIO
 from services.common.model_store import (
     INDEX_FORMAT,
     ModelStore,
-    ModelStoreError,
     StoredArtifact,
     StoredModel,
     sha256_of,

@@ -10,17 +10,16 @@ from pathlib import Path
 
 from services.common.settings import REPOSITORY_ROOT
 from tools.cli.console import Problem
-from tools.model_preparation.commands import DiskFullError, pip, run
+from tools.model_preparation.commands import pip, run
 from tools.model_preparation.progress import step
 
-NEEDED_BYTES = 2_500_000_000
+ENVIRONMENT_BYTES = 2_000_000_000
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
 @contextmanager
 def torch_environment(scratch: Path, index_url: str | None, *, allow_cuda: bool) -> Iterator[Path]:
     """Create the environment, give its interpreter, and delete it afterwards whatever happens."""
-    _check_space(scratch)
     folder = scratch / "environment"
     python = folder / "bin" / "python"
     index = ["--extra-index-url", index_url] if index_url else []
@@ -85,13 +84,3 @@ def has_nvidia_gpu() -> bool:
 def _is_cuda(name: str) -> bool:
     plain = name.lower().replace("_", "-")
     return plain.startswith(("nvidia-", "cuda-", "pytorch-triton")) or plain == "triton"
-
-
-def _check_space(folder: Path) -> None:
-    if shutil.disk_usage(folder).free < NEEDED_BYTES:
-        full = DiskFullError(folder)
-        raise Problem(
-            f"the export needs {NEEDED_BYTES / 1e9:.1f} GB for a short time, "
-            f"{shutil.disk_usage(folder).free / 1e9:.1f} GB are free at {folder}",
-            full.next_step,
-        )
