@@ -61,6 +61,17 @@ class _Batch(Generic[Item, Result]):
     task: "asyncio.Task[None] | None" = field(default=None)
 
 
+class BatchInstruments:
+    """The metrics of all batchers of a process, labelled with the model."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self.size = telemetry.histogram("flotilla_batch_items", "Items of a batch sent to the engine.", COUNTS)
+        self.seconds = telemetry.histogram("flotilla_batch_duration", "Engine time of a batch.", SECONDS, "s")
+        self.queued = telemetry.histogram("flotilla_batch_queue_time", "Wait of an item for a batch.", SECONDS, "s")
+        self.padding = telemetry.counter("flotilla_batch_padding", "Padding in batches, in units of length.")
+        self.cancelled = telemetry.counter("flotilla_batch_items_cancelled", "Items dropped before they were run.")
+
+
 class Batcher(Generic[Item, Result]):
     """Runs items in batches by `run(items)`, which returns one result for each item, in order."""
 
@@ -69,8 +80,10 @@ class Batcher(Generic[Item, Result]):
         run: Callable[[list[Item]], Awaitable[Iterable[Result]]],
         limits: BatchLimits,
         load: Load,
-        telemetry: Telemetry,
+        instruments: BatchInstruments,
+        model: str,
     ) -> None:
+        """`model` labels the metrics."""
         self._run, self._limits, self._load = run, limits, load
         self._by_length: SortedKeyList = SortedKeyList(key=lambda entry: (entry.length, entry.order))
         self._turns: list[tuple[int, float, int, _Entry[Item, Result]]] = []
@@ -78,12 +91,7 @@ class Batcher(Generic[Item, Result]):
         self._virtual_time = 0.0
         self._active = 0
         self._dispatching = False
-        self._size = telemetry.histogram("flotilla_batch_items", "Items of a batch sent to the engine.", COUNTS)
-        self._seconds = telemetry.histogram("flotilla_batch", "Time the engine took for a batch.", SECONDS, "s")
-        self._queued = telemetry.histogram("flotilla_batch_queue", "Wait of an item for its batch.", SECONDS, "s")
-        self._padding = telemetry.counter("flotilla_batch_padding", "Padding in batches, in units of length.")
-        self._cancelled = telemetry.counter("flotilla_batch_items_cancelled", "Items dropped before they were run.")
-        telemetry.gauge("flotilla_batch_pending_items", "Items waiting for a batch.", lambda: len(self._by_length))
+        self._measure, self._labels = instruments, {"model": model}
 
     async def submit(self, items: Sequence[Item], lengths: Sequence[int], priority: int = 0) -> list[Result]:
         """Return the results of `items`, in order. Cancelling drops what has not run yet.
@@ -147,10 +155,10 @@ class Batcher(Generic[Item, Result]):
     async def _work(self, batch: _Batch[Item, Result]) -> None:
         entries, began = batch.entries, time.monotonic()
         length = sum(entry.length for entry in entries)
-        self._size.record(len(entries))
-        self._padding.add(len(entries) * entries[-1].length - length)
+        self._measure.size.record(len(entries), self._labels)
+        self._measure.padding.add(len(entries) * entries[-1].length - length, self._labels)
         for entry in entries:
-            self._queued.record(began - entry.submitted)
+            self._measure.queued.record(began - entry.submitted, self._labels)
         try:
             results = await self._run([entry.item for entry in entries])
         except asyncio.CancelledError:
@@ -163,7 +171,7 @@ class Batcher(Generic[Item, Result]):
             self._deliver(entries, results)
             seconds = time.monotonic() - began
             self._load.worked(length, seconds)
-            self._seconds.record(seconds)
+            self._measure.seconds.record(seconds, self._labels)
         finally:
             self._active -= 1
             self._dispatch_soon()
@@ -183,7 +191,7 @@ class Batcher(Generic[Item, Result]):
             entry.dropped = True
             if entry.batch is None:
                 self._by_length.remove(entry)
-                self._cancelled.add(1)
+                self._measure.cancelled.add(1, self._labels)
             else:
                 entry.batch.live -= 1
                 if not entry.batch.live and entry.batch.task is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 from flotilla.embedding.v1 import embedding_pb2_grpc
 
-from services.common.batcher import Batcher, BatchLimits
+from services.common.batcher import Batcher, BatchInstruments, BatchLimits
 from services.common.manifest import ManifestError, Model, load_manifest
 from services.common.model_store import ModelStore, ModelStoreError
 from services.common.runtime_repository import DEFAULT_PROFILE, RuntimeModel
@@ -49,7 +49,8 @@ class _Service:
 
     async def register(self, parts: Parts, server: grpc.aio.Server) -> None:
         """Prove every model on known input, then add the servicer."""
-        embedders = {model.id: await self._embedder(model, parts) for model in self._models}
+        instruments = BatchInstruments(parts.telemetry)
+        embedders = {model.id: await self._embedder(model, parts, instruments) for model in self._models}
         servicer = EmbeddingServicer(embedders, parts.admission, self._settings)
         embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(servicer, server)
 
@@ -62,7 +63,7 @@ class _Service:
             RuntimeModel(f"{name}_text", {}),
         ]
 
-    async def _embedder(self, model: Model, parts: Parts) -> Embedder:
+    async def _embedder(self, model: Model, parts: Parts, instruments: BatchInstruments) -> Embedder:
         settings, facts = self._settings, model.embedding
         assert facts is not None  # noqa: S101  # the manifest checks it
         for name, contract in contracts(model).items():
@@ -73,7 +74,7 @@ class _Service:
         tokenizer = TextTokenizer(
             self._store.artifact(model.id, "tokenizer.json"), facts.max_tokens, facts.vocabulary_size
         )
-        batcher: Batcher[Sequence[int], Vectors] = Batcher(encoder.encode, limits, parts.load, parts.telemetry)
+        batcher: Batcher[Sequence[int], Vectors] = Batcher(encoder.encode, limits, parts.load, instruments, model.id)
         profile = settings.profile or DEFAULT_PROFILE
         return Embedder(model.id, model.license, profile, model.triton_name, facts, tokenizer, batcher)
 

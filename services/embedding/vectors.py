@@ -42,4 +42,5 @@ def shorten(vectors: Vectors, dimensions: int) -> Vectors:
 
 
 def _scaled(vectors: Vectors) -> Vectors:
-    return np.clip(np.rint(vectors * 127), -127, 127)
+    scaled: Vectors = np.clip(np.rint(vectors * 127), -127, 127)
+    return scaled
