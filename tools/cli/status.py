@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from tools.cli.console import console
 from tools.fleet.health import Health, health_client, observe
 from tools.fleet.progress import duration
 from tools.fleet.settings import fleet_settings
 from tools.fleet.state import FleetState, StateFile
+from tools.fleet.summary import plain_table
 from tools.fleet.usage import memory_bytes, uptime_seconds
 
 
@@ -44,16 +46,12 @@ async def _observe(state: FleetState) -> list[Health]:
 
 
 def _table(healths: list[Health]) -> Table:
-    table = Table(
-        "service", "state", "phases", "pid", "memory", "up", "HTTP", "gRPC", "restarts", box=None, padding=(0, 2)
-    )
+    table = plain_table("service", "state", "pid", "memory", "up", "HTTP", "gRPC", "restarts")
     for health in healths:
         process = health.process
-        phases = ", ".join(f"{phase.name} {phase.state}" for phase in health.phases if phase.state != "done")
         table.add_row(
             process.name,
-            f"[{'green' if health.ready else 'yellow'}]{health.summary}[/]",
-            phases or ("done" if health.phases else ""),
+            _state(health),
             str(process.pid or ""),
             f"{memory_bytes(process) / 2**20:.0f} MiB",
             duration(uptime_seconds(process)),
@@ -62,6 +60,11 @@ def _table(healths: list[Health]) -> Table:
             str(process.restarts),
         )
     return table
+
+
+def _state(health: Health) -> Text:
+    phases = ", ".join(f"{phase.name} {phase.state}" for phase in health.phases if phase.state != "done")
+    return Text(health.summary + (f" ({phases})" if phases else ""), "green" if health.ready else "yellow")
 
 
 def _fields(health: Health) -> dict[str, object]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from tools.cli.console import Problem
-from tools.fleet.health import Health, health_client, observe
+from tools.fleet.health import draining, health_client, observe
 from tools.fleet.logs import last_error, log_path, rotate
 from tools.fleet.progress import Progress
 from tools.fleet.state import FleetState, StateFile, alive
@@ -63,7 +63,7 @@ async def until_stopped(state: FleetState, state_file: StateFile, console: Conso
     """Wait, showing progress, until a supervisor that was told to stop is gone; return the seconds it took."""
     with Progress(console, "Draining and stopping") as progress:
         while alive(state.pid, state.created):
-            current = state_file.read() or state
-            progress.update([Health(process, message="waits for the gateway") for process in current.processes])
+            state = state_file.read() or state
+            progress.update(draining(state.processes))
             await asyncio.sleep(TICK_SECONDS)
     return progress.seconds

@@ -58,6 +58,14 @@ class Health:
         return self.message or ", ".join(running) or "starting"
 
 
+def draining(processes: Sequence[ProcessState]) -> list[Health]:
+    """Return the view of a fleet that stops: the gateway first, the others wait for it."""
+    return [
+        Health(process, message="draining" if process.name == GATEWAY.name else f"waits for the {GATEWAY.name}")
+        for process in processes
+    ]
+
+
 async def observe(client: httpx.AsyncClient, processes: Sequence[ProcessState]) -> list[Health]:
     """Ask every process how it is; the gateway counts as ready when it also sees the others as ready."""
     bodies = await asyncio.gather(*(_body(client, process) for process in processes))
@@ -82,7 +90,7 @@ def health_client() -> httpx.AsyncClient:
 
 async def _body(client: httpx.AsyncClient, process: ProcessState) -> HealthBody:
     if process.pid is None:
-        return HealthBody(ready=False, message="not running")
+        return HealthBody(ready=False, message="waits to be started again" if process.restarts else "starting")
     try:
         answer = await client.get(f"http://{reachable(process.host)}:{process.http_port}/v1/health/ready")
         body = HealthBody.model_validate_json(answer.content)

@@ -65,10 +65,10 @@ class Member:
             if asyncio.get_running_loop().time() - begin > STEADY_SECONDS:
                 delay = self._first_delay
             self._say(f"{self.launch.name} {self.ending(code)}; starting it again in {delay:.0f} s (log: {self.log})")
+            self.state.restarts += 1
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), delay)
             delay = min(2 * delay, LONGEST_DELAY_SECONDS)
-            self.state.restarts += 1
 
     def stop(self) -> None:
         """Ask the process to drain (SIGTERM); `run` returns when it has ended."""

@@ -20,10 +20,11 @@ print(client.embeddings.create(model="all-minilm-l6-v2", input="A fleet of small
 PYTHON
 
 {python} - <<'PYTHON'   # gRPC: pip install '.[client]'
-import grpc
+import grpc, numpy
 from flotilla.embedding.v1 import embedding_pb2 as pb, embedding_pb2_grpc
 service = embedding_pb2_grpc.EmbeddingServiceStub(grpc.insecure_channel("{grpc}"))
-print(service.Embed(pb.EmbedRequest(inputs=[pb.Input(text="A fleet of small ships")])))
+answer = service.Embed(pb.EmbedRequest(inputs=[pb.Input(text="A fleet of small ships")]))
+print(numpy.frombuffer(answer.embeddings[0].data, "<f4")[:3])
 PYTHON
 """
 
@@ -48,10 +49,17 @@ def print_summary(console: Console, processes: Sequence[ProcessState], python: s
 
 def ports_table(processes: Sequence[ProcessState]) -> Table:
     """Return who listens where."""
-    table = Table("service", "HTTP", "gRPC", "metrics", box=None, padding=(0, 2), header_style="bold")
+    table = plain_table("service", "HTTP", "gRPC", "metrics")
     for process in processes:
-        base = f"http://{reachable(process.host)}"
-        api = f"{base}:{process.http_port}" if process.name == GATEWAY.name else f"{base}:{process.http_port} (health)"
-        metrics = f"{base}:{process.metrics_port or process.http_port}/metrics"
-        table.add_row(process.name, api, f"{reachable(process.host)}:{process.grpc_port}", metrics)
+        host = reachable(process.host)
+        metrics = f"{host}:{process.metrics_port or process.http_port}/metrics"
+        table.add_row(process.name, f"http://{host}:{process.http_port}", f"{host}:{process.grpc_port}", metrics)
+    return table
+
+
+def plain_table(*headers: str) -> Table:
+    """Return an empty table without lines, whose cells stay whole."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for header in headers:
+        table.add_column(header, no_wrap=True)
     return table

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from tools.cli.console import Problem
 from tools.fleet.fleet import Fleet
-from tools.fleet.health import Health, health_client, observe
+from tools.fleet.health import draining, health_client, observe
 from tools.fleet.plan import Launch
 from tools.fleet.progress import Progress
 from tools.fleet.state import StateFile
@@ -73,9 +73,9 @@ async def _drain(fleet: Fleet, console: Console) -> None:
     with Progress(console, "Draining and stopping (Ctrl-C again ends everything at once)") as progress:
         ending = asyncio.create_task(fleet.stop())
         while not ending.done():
-            progress.update([Health(process, message="waits for the gateway") for process in fleet.state.processes])
+            progress.update(draining(fleet.state.processes))
             await asyncio.wait([ending], timeout=TICK_SECONDS)
-        progress.update([Health(process) for process in fleet.state.processes])
+        progress.update(draining(fleet.state.processes))
     await ending
     console.print(f"Stopped in {progress.seconds:.1f} s", markup=False)
 
