@@ -41,6 +41,7 @@ class Member:
         self.exit_code: int | None = None
         """How the process ended when it may not be restarted (during the start of the fleet)."""
         self.restarting = False
+        self.killed = False
         self._on_change = on_change
         self._say = say
         self._first_delay = first_delay
@@ -83,6 +84,7 @@ class Member:
         self._stop.set()
         if self._process is None or self._process.returncode is not None:
             return
+        self.killed = True
         with suppress(psutil.Error):
             process = psutil.Process(self._process.pid)
             for descendant in [process, *process.children(recursive=True)]:
@@ -114,5 +116,7 @@ class Member:
         try:
             return await self._process.wait()
         finally:
+            with suppress(ProcessLookupError):  # what a process that crashed has left of its group
+                os.killpg(self._process.pid, signal.SIGKILL)
             self.state.pid = self.state.created = None
             self._on_change()

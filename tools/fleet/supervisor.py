@@ -24,7 +24,10 @@ async def supervise(
     on_ready: Callable[[Fleet, float], None],
     drain_seconds: float,
 ) -> None:
-    """Run a fleet until SIGINT, SIGTERM or SIGHUP, then drain it. Problem when it does not become ready."""
+    """Run a fleet until SIGINT, SIGTERM or SIGHUP, then drain it.
+
+    Problem when it does not become ready, or cannot be drained.
+    """
     stop = asyncio.Event()
     fleet = Fleet(launches, state_file, lambda text: console.print(text, markup=False), drain_seconds)
     _handle_signals(fleet, stop)
@@ -48,6 +51,8 @@ async def supervise(
         failure.cancel()
         stopped.cancel()
         await _drain(fleet, console)
+    if killed := [member.launch.name for member in fleet.members if member.killed]:
+        raise Problem(f"{', '.join(killed)} was ended before it had drained", "requests in flight were lost")
 
 
 async def _until_ready(

@@ -82,9 +82,10 @@ async def test_the_gateway_is_drained_before_the_services(fleet, tmp_path):
     assert [member.exit_code for member in fleet.members] == [0, 0]
 
 
-async def test_a_process_that_dies_is_started_again_and_the_others_stay(fleet, said):
+async def test_a_process_that_dies_is_started_again_and_the_others_stay(fleet, said, tmp_path):
     await start(fleet)
     embedding, gateway = fleet.members
+    orphan = psutil.Process(int((tmp_path / "embedding.child").read_text()))
     first, stays = embedding.state.pid, gateway.state.pid
     os.kill(first, signal.SIGKILL)
 
@@ -92,6 +93,8 @@ async def test_a_process_that_dies_is_started_again_and_the_others_stay(fleet, s
         return embedding.state.pid not in (first, None)
 
     await until(restarted)
+    await asyncio.to_thread(psutil.wait_procs, [orphan], timeout=10)
+    assert not orphan.is_running()
     await until_ready(fleet)
     assert embedding.state.restarts == 1
     assert gateway.state.pid == stays

@@ -55,4 +55,4 @@ def test_the_requests_name_the_ports_of_this_fleet():
     text = console.file.getvalue()
     assert "curl http://127.0.0.1:9000/v1/embeddings" in text
     assert 'insecure_channel("127.0.0.1:9001")' in text
-    assert "http://127.0.0.1:9002/metrics" in text
+    assert "127.0.0.1:9002/metrics" in text
