@@ -1,5 +1,7 @@
 """Child processes and pip: output line by line, and failures in one clear line."""
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -45,6 +47,7 @@ def run(
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        process_group=0,  # so that pip's own children end with it
     )
     lines: list[str] = []
     try:
@@ -54,7 +57,7 @@ def run(
             on_line(lines[-1].strip())
         return process.wait(), lines
     except BaseException:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         raise
     finally:
         process.wait()

@@ -35,7 +35,7 @@ def _check_encoder(model: Model, facts: EmbeddingFacts, artifacts: Mapping[str, 
     _check_tensors(model, facts, session)
     try:
         cases = json.loads(artifacts["selftest.json"].read_text(encoding="utf-8"))["cases"]
-        worst = min(_cosine(session, case["token_ids"], case["vector"]) for case in cases)
+        worst = float(np.min([_cosine(session, case["token_ids"], case["vector"]) for case in cases]))
     except (ValueError, KeyError, TypeError) as error:
         raise _refusal(model, "selftest.json is not a self-test") from error
     except Exception as error:
@@ -60,7 +60,8 @@ def _cosine(session: Any, token_ids: list[int], expected: list[float]) -> float:
     ids = np.asarray([token_ids], dtype=np.int64)
     (actual,) = session.run(["sentence_embedding"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})
     wanted = np.asarray(expected, dtype=np.float32)
-    return float(actual[0] @ wanted / (np.linalg.norm(actual[0]) * np.linalg.norm(wanted)))
+    with np.errstate(all="ignore"):  # a vector of zeros gives NaN, which is refused
+        return float(actual[0] @ wanted / (np.linalg.norm(actual[0]) * np.linalg.norm(wanted)))
 
 
 def _refusal(model: Model, message: str) -> Problem:

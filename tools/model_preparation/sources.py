@@ -101,8 +101,10 @@ def _take_from_folder(origin: Path, what: str, model: Model, folder: Path) -> No
 
 
 def _receive_all(model: Model, folder: Path, what: str, open_file: Callable[[str], IO[bytes] | None]) -> None:
-    """Take over every file the source has; open_file gives None for one it has not."""
+    """Take over every file that is not there yet; open_file gives None for one the source has not."""
     for file in model.files:
+        if _is_whole(file, folder):
+            continue
         stream = open_file(file.name)
         if stream is not None:
             with stream:
