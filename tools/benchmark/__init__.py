@@ -1,0 +1,1 @@
+"""Benchmarks: the floor, the stack and peers, measured side by side in one run."""

@@ -1,0 +1,192 @@
+"""The load generator: closed-loop clients in a process of its own, whose CPU time is reported with the result.
+
+Reads a pickled Job from standard input, writes a pickled Measurement. All payloads are encoded beforehand and answers
+are only checked for success and kept as bytes, so that it measures the server and not itself.
+"""
+
+import asyncio
+import pickle
+import resource
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Send = Callable[[Any], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to send where. `kind` is http, grpc or onnxruntime; `target` a URL, host:port, or model.onnx."""
+
+    kind: str
+    target: str
+    payloads: Sequence[Any]
+    clients: int
+    seconds: float
+    method: str = ""
+    warmup_seconds: float = 1.0
+    limit: int | None = None
+    """Stop after so many requests instead of after `seconds`."""
+
+
+@dataclass(slots=True)
+class Measurement:
+    """What came of it. Latencies in seconds, CPU in cores used by the generator."""
+
+    latencies: list[float] = field(default_factory=list)
+    errors: int = 0
+    first_error: str = ""
+    seconds: float = 0.0
+    generator_cores: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Successful requests per second."""
+        return len(self.latencies) / self.seconds if self.seconds else 0.0
+
+
+class _Clock:
+    """Decides when the measurement begins and ends, and counts."""
+
+    def __init__(self, job: Job) -> None:
+        self._job, self.result = job, Measurement()
+        self._began = time.perf_counter() + job.warmup_seconds
+        self._cpu: float | None = None
+        self._lock = threading.Lock()
+        self._next = 0
+
+    def take(self) -> Any | None:
+        """Return the next payload, or None when it is over."""
+        now = time.perf_counter()
+        with self._lock:
+            if self._cpu is None and now >= self._began:
+                self._began, self._cpu = now, _cpu_seconds()
+            limit = self._job.limit
+            if (now > self._began + self._job.seconds) if limit is None else self._next >= limit:
+                return None
+            self._next += 1
+            return self._job.payloads[(self._next - 1) % len(self._job.payloads)]
+
+    def done(self, started: float, error: str = "") -> None:
+        """Count one request that was sent at `started`."""
+        with self._lock:
+            if started < self._began:
+                return
+            if error:
+                self.result.errors += 1
+                self.result.first_error = self.result.first_error or error
+            else:
+                self.result.latencies.append(time.perf_counter() - started)
+
+    def finish(self) -> Measurement:
+        """Return the result; call it when all clients have ended."""
+        self.result.seconds = time.perf_counter() - self._began
+        self.result.generator_cores = (_cpu_seconds() - (self._cpu or 0.0)) / self.result.seconds
+        return self.result
+
+
+async def _run_clients(job: Job, clock: _Clock, send: Send) -> None:
+    async def client() -> None:
+        while (payload := clock.take()) is not None:
+            started = time.perf_counter()
+            try:
+                await send(payload)
+            except Exception as error:  # every failure is counted and the first one shown
+                clock.done(started, f"{type(error).__name__}: {error}"[:300])
+            else:
+                clock.done(started)
+
+    await asyncio.gather(*(client() for _ in range(job.clients)))
+
+
+async def _http(job: Job, clock: _Clock) -> None:
+    import aiohttp  # noqa: PLC0415
+
+    headers = {"Content-Type": "application/json"}
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, headers=headers, skip_auto_headers=["User-Agent"]) as session:
+
+        async def send(body: bytes) -> None:
+            async with session.post(job.target, data=body) as response:
+                answer = await response.read()
+                if response.status != 200:
+                    raise RuntimeError(f"{response.status} {answer[:200]!r}")
+
+        await _run_clients(job, clock, send)
+
+
+async def _grpc(job: Job, clock: _Clock) -> None:
+    import grpc  # noqa: PLC0415
+
+    options = [("grpc.max_receive_message_length", -1)]
+    async with grpc.aio.insecure_channel(job.target, options=options) as channel:
+        call: Any = channel.unary_unary(job.method, None, None)
+
+        async def send(body: bytes) -> None:
+            await call(body)
+
+        await _run_clients(job, clock, send)
+
+
+def _onnxruntime(job: Job, clock: _Clock) -> None:
+    """The engine alone: as many single-threaded sessions as there are CPUs, or clients where those are fewer."""
+    import onnxruntime  # noqa: PLC0415
+
+    from services.common.cpu import available_cpus  # noqa: PLC0415
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+
+    def worker(session: Any) -> None:
+        while (payload := clock.take()) is not None:
+            started = time.perf_counter()
+            session.run(None, payload)
+            clock.done(started)
+
+    count = min(job.clients, available_cpus())
+    sessions = [onnxruntime.InferenceSession(job.target, options) for _ in range(count)]
+    threads = [threading.Thread(target=worker, args=(session,)) for session in sessions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def run(job: Job) -> Measurement:
+    """Run a job in this process."""
+    clock = _Clock(job)
+    if job.kind == "onnxruntime":
+        _onnxruntime(job, clock)
+    else:
+        import uvloop  # noqa: PLC0415
+
+        work = {"http": _http, "grpc": _grpc}[job.kind]
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(work(job, clock))
+    return clock.finish()
+
+
+async def measure(job: Job) -> Measurement:
+    """Run a job in a process of its own."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-c", f"from {__name__} import main; main()", stdin=pipe, stdout=pipe
+    )
+    output, _ = await process.communicate(pickle.dumps(job))
+    if process.returncode:
+        raise RuntimeError(f"the load generator exited with {process.returncode}")
+    measurement: Measurement = pickle.loads(output)  # noqa: S301  # our own child's output
+    return measurement
+
+
+def main() -> None:
+    """Read a Job, write its Measurement."""
+    sys.stdout.buffer.write(pickle.dumps(run(pickle.load(sys.stdin.buffer))))  # noqa: S301  # our own parent's input

@@ -1,0 +1,85 @@
+"""The peer infinity-emb (https://github.com/michaelfeil/infinity), served from an environment of its own."""
+
+import asyncio
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from services.common.manifest import Model, load_manifest
+from services.common.settings import REPOSITORY_ROOT
+from tools.cli.console import Problem
+from tools.fleet.settings import child_environment
+from tools.model_preparation.sources import acquire
+
+REQUIREMENTS = ("infinity-emb[torch,server]==0.0.78",)
+START_SECONDS = 180
+
+
+@asynccontextmanager
+async def infinity(model: Model, folder: Path, say: Callable[[str], None]) -> AsyncIterator[str]:
+    """Serve `model` with infinity-emb on a free loopback port; yield its URL. The environment in `folder` is kept."""
+    python = await _environment(folder / "venv", say)
+    weights = folder / "model"
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        acquire(model, weights, Path(scratch), load_manifest().folder)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    say("starting infinity-emb")
+    with (folder / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            str(python.parent / "infinity_emb"),
+            *("v2", "--model-id", str(weights), "--served-model-name", model.id, "--engine", "torch"),
+            *("--host", "127.0.0.1", "--port", str(port), "--no-bettertransformer", "--no-model-warmup"),
+            env=child_environment({"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "INFINITY_LOG_LEVEL": "error"}),
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            await _wait(f"http://127.0.0.1:{port}", process, folder / "log")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await process.wait()
+
+
+async def _environment(venv: Path, say: Callable[[str], None]) -> Path:
+    python = venv / "bin" / "python"
+    done = venv / "complete"
+    if done.exists():
+        return python
+    say("installing infinity-emb into an environment of its own (minutes)")
+    torch = next(
+        line for line in (REPOSITORY_ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch==")
+    )
+    await _run(sys.executable, "-m", "venv", "--clear", str(venv))
+    await _run(str(python), "-m", "pip", "install", "--quiet", *REQUIREMENTS, torch)
+    done.touch()
+    return python
+
+
+async def _run(*command: str) -> None:
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    _, errors = await process.communicate()
+    if process.returncode:
+        reason = errors.decode(errors="replace").strip().splitlines()[-1:]
+        raise Problem(f"{' '.join(command[:4])}: {' '.join(reason)}", "run without --peer")
+
+
+async def _wait(url: str, process: asyncio.subprocess.Process, log: Path) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for _ in range(START_SECONDS * 4):
+            if process.returncode is not None:
+                break
+            try:
+                if (await client.get(f"{url}/models")).is_success:
+                    return
+            except httpx.HTTPError:
+                pass
+            await asyncio.sleep(0.25)
+    raise Problem("infinity-emb has not started", f"see {log}")

@@ -1,0 +1,74 @@
+"""A fleet of one's own on free ports, for benchmarks and tests, started and stopped by the commands a user has."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from services.common.ports import GATEWAY, SERVICES
+from tools.cli.console import Problem
+from tools.fleet.settings import child_environment
+from tools.fleet.state import FleetState, ProcessState, StateFile
+
+
+class PrivateFleet:
+    """A running fleet: its processes by name."""
+
+    def __init__(self, state: FleetState) -> None:
+        self._state = state
+
+    def process(self, name: str) -> ProcessState:
+        """Return ports and pid of the service `name`."""
+        return next(process for process in self._state.processes if process.name == name)
+
+    @property
+    def url(self) -> str:
+        """Address of the gateway's HTTP API."""
+        return f"http://127.0.0.1:{self.process(GATEWAY.name).http_port}"
+
+
+@asynccontextmanager
+async def private_fleet(state_dir: Path, environment: Mapping[str, str] | None = None) -> AsyncIterator[PrivateFleet]:
+    """Run a fleet under `state_dir` with extra `environment` while the block runs. Raises Problem when it won't."""
+    changes = dict(environment or {})
+    for service in SERVICES:
+        names = ["grpc_port", "http_port", *(["metrics_port"] if service.metrics_port else [])]
+        ports = _free_ports(len(names))
+        changes |= {service.variable(name): str(port) for name, port in zip(names, ports, strict=True)}
+    try:
+        await _flotilla(changes, "up", "--detach", "--state-dir", str(state_dir))
+        state = StateFile(state_dir).read()
+        if state is None:
+            raise Problem("the fleet has left no state file", f"look into {state_dir}")
+        yield PrivateFleet(state)
+    finally:
+        await _flotilla(changes, "down", "--state-dir", str(state_dir))
+
+
+async def _flotilla(environment: Mapping[str, str], *arguments: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",
+        "-m",
+        "tools.cli",
+        *arguments,
+        env=child_environment(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise Problem(f"flotilla {arguments[0]}: {output.decode().strip()}", f"see the logs (pid {os.getpid()})")
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [s.getsockname()[1] for s in sockets]
+    finally:
+        for s in sockets:
+            s.close()
