@@ -6,7 +6,7 @@
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +22,15 @@ DEFAULT_PROFILE = "cpu-fp32"
 
 @dataclass(frozen=True, slots=True)
 class RuntimeModel:
-    """One Triton model and the artifacts it needs: file name in its version folder to path in the store."""
+    """One Triton model and what it is put together from."""
 
     name: str
     artifacts: Mapping[str, Path]
+    """File name in the version folder to path in the store."""
+    folder: str
+    """Folder in the model repository that has configuration and code."""
+    adapt: Callable[[model_config_pb2.ModelConfig], None] | None = None
+    """Fits the configuration of a shared folder to this model."""
 
 
 def read_config(path: Path) -> model_config_pb2.ModelConfig:
@@ -62,8 +67,10 @@ def materialise(
     shutil.rmtree(target, ignore_errors=True)
     configs = {}
     for model in models:
-        folder = source / model.name
+        folder = source / model.folder
         config = read_config(profile_config(folder, profile))
+        if model.adapt is not None:
+            model.adapt(config)
         _set_instances(config, cpu_threads)
         version = target / model.name / "1"
         version.mkdir(parents=True)

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.cpu import available_cpus
+from services.common.manifest import DEFAULT_MANIFEST
 
 REPOSITORY_ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,6 +23,8 @@ class CommonSettings(BaseSettings):
 
     model_store: Path = Field(default_factory=lambda: _cache_home() / "flotilla" / "models")
     """Folder of the content-addressed model store that `tools/models` fills."""
+    model_manifest: Path = DEFAULT_MANIFEST
+    """The model manifest: which models there are, from where, and their facts. See docs/models.md."""
     state_dir: Path = REPOSITORY_ROOT / ".flotilla"
     """Folder for what a running service writes: runtime repositories, logs. Nothing in it is precious."""
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")

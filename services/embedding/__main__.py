@@ -17,6 +17,7 @@ from services.common.service import Blueprint, Parts, serve
 from services.common.settings import load
 from services.embedding.embedder import Embedder
 from services.embedding.model import Encoder, check_config, contracts
+from services.embedding.repository import runtime_models
 from services.embedding.servicer import SERVICE_NAME, EmbeddingServicer
 from services.embedding.settings import EmbeddingSettings
 from services.embedding.tokenizer import TextTokenizer
@@ -42,7 +43,7 @@ class _Service:
     def models(self) -> list[RuntimeModel]:
         """Return the Triton models of every embedding model: encoder, tokenizer, ensemble."""
         try:
-            self._models = load_manifest().for_service("embedding")
+            self._models = load_manifest(self._settings.common.model_manifest).for_service("embedding")
             return [part for model in self._models for part in self._parts(model)]
         except (ManifestError, ModelStoreError) as error:
             raise StartupError(str(error)) from None
@@ -55,13 +56,8 @@ class _Service:
         embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server(servicer, server)
 
     def _parts(self, model: Model) -> list[RuntimeModel]:
-        files = self._store.require(model.id, model.required_artifacts)
-        name = model.triton_name
-        return [
-            RuntimeModel(name, {"model.onnx": files["model.onnx"]}),
-            RuntimeModel(f"{name}_tokenizer", {"tokenizer.json": files["tokenizer.json"]}),
-            RuntimeModel(f"{name}_text", {}),
-        ]
+        assert model.embedding is not None  # noqa: S101  # the manifest checks it
+        return runtime_models(model, model.embedding, self._store.require(model.id, model.required_artifacts))
 
     async def _embedder(self, model: Model, parts: Parts, instruments: BatchInstruments) -> Embedder:
         settings, facts = self._settings, model.embedding
