@@ -1,16 +1,18 @@
 """Admission: bounded concurrency and a bounded, deadline-aware queue in front of the engine.
 
-A call is worked on, waits for a place in order of priority, or is refused at once with a truthful Retry-After. Triton's
-own queue limits answer without one and are not counted, so the bound has to be here.
+A call is worked on, waits for a place in order of priority, or is refused at once with a truthful Retry-After; one
+whose deadline has passed is never worked on. Triton's own queue limits answer without a Retry-After and are not
+counted, so the bound has to be here.
 """
 
 import asyncio
-import heapq
 import itertools
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+
+from sortedcontainers import SortedList
 
 from services.common.errors import Kind, ServiceError
 from services.common.load import Load
@@ -35,7 +37,6 @@ class Limits:
 class _Waiter:
     priority: int
     order: int
-    cost: float = field(compare=False)
     turn: "asyncio.Future[None]" = field(compare=False)
 
 
@@ -47,10 +48,8 @@ class Admission:
         self._load = load
         self._running = 0
         self._outstanding = 0.0  # cost of everything running or waiting
-        self._waiting: list[_Waiter] = []  # a heap; waiters that gave up stay in it until they are popped
-        self._queued = 0
+        self._waiting = SortedList()  # of _Waiter, next first
         self._order = itertools.count()
-        self._closed = False
         self._rejected = telemetry.counter("flotilla_admission_rejected", "Calls refused by admission, by reason.")
         telemetry.gauge("flotilla_admission_running", "Calls being worked on.", lambda: self._running)
         telemetry.gauge("flotilla_admission_waiting", "Calls waiting for a place.", lambda: self.waiting)
@@ -64,22 +63,19 @@ class Admission:
     @property
     def waiting(self) -> int:
         """Calls in the queue."""
-        return self._queued
-
-    def close(self) -> None:
-        """Refuse every further call as not started, so that the gateway may try another replica. For the drain."""
-        self._closed = True
+        return len(self._waiting)
 
     @asynccontextmanager
     async def admit(self, cost: float, *, remaining: float | None = None, priority: int = 0) -> AsyncIterator[None]:
         """Hold a place while the block runs.
 
         `remaining` is the caller's time left in seconds. Raises OVERLOADED with `retry_after` when there is no place
-        in time, NOT_STARTED after `close`.
+        in time, DEADLINE_EXCEEDED when no time is left.
         """
         self._load.offered(cost)
-        if self._closed:
-            raise self._refuse("draining")
+        if remaining is not None and remaining <= 0:
+            self._rejected.add(1, {"reason": "expired"})
+            raise ServiceError(Kind.DEADLINE_EXCEEDED, "the deadline had passed before the call was started")
         if self._running >= self._limits.concurrency:
             await self._wait(cost, remaining, priority)
         else:
@@ -97,36 +93,32 @@ class Admission:
             raise self._refuse("queue_full")
         if remaining is not None and self._load.seconds_for(self._outstanding) > remaining:
             raise self._refuse("deadline")
-        waiter = _Waiter(priority, next(self._order), cost, asyncio.get_running_loop().create_future())
-        heapq.heappush(self._waiting, waiter)
+        waiter = _Waiter(priority, next(self._order), asyncio.get_running_loop().create_future())
+        self._waiting.add(waiter)
         self._outstanding += cost
-        self._queued += 1
         try:
-            async with asyncio.timeout(min(self._limits.queue_seconds, remaining or math.inf)):
+            async with asyncio.timeout(min(self._limits.queue_seconds, math.inf if remaining is None else remaining)):
                 await waiter.turn
         except BaseException as error:
             self._outstanding -= cost
-            if waiter.turn.done() and not waiter.turn.cancelled():  # the place was given in the same instant
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+            else:  # the place was given in the same instant
                 self._running -= 1
                 self._next()
-            waiter.turn.cancel()
             if isinstance(error, TimeoutError):
                 raise self._refuse("queue_timeout") from None
             raise
-        finally:
-            self._queued -= 1
 
     def _next(self) -> None:
         while self._waiting and self._running < self._limits.concurrency:
-            waiter = heapq.heappop(self._waiting)
-            if not waiter.turn.done():
-                self._running += 1
+            waiter = self._waiting.pop(0)
+            self._running += 1
+            if not waiter.turn.done():  # a cancelled one gives its place back when it wakes
                 waiter.turn.set_result(None)
 
     def _refuse(self, reason: str) -> ServiceError:
         self._rejected.add(1, {"reason": reason})
-        if reason == "draining":
-            return ServiceError(Kind.NOT_STARTED, "this replica is shutting down; the call was not started")
         seconds = self._load.seconds_for(self._outstanding)
         return ServiceError(
             Kind.OVERLOADED,

@@ -29,6 +29,7 @@ class Load:
     def offered(self, cost: float) -> None:
         """Count work that callers asked for, refused work included."""
         second = float(int(self._clock()))
+        self._forget()
         if self._offered and self._offered[-1][0] == second:
             self._offered[-1][1] += cost
         else:
@@ -47,9 +48,7 @@ class Load:
 
     def saturation(self) -> float:
         """Offered over sustainable work: 1 is full, more is too much. 0 while capacity is unknown."""
-        oldest = self._clock() - WINDOW_SECONDS
-        while self._offered and self._offered[0][0] < oldest:
-            self._offered.popleft()
+        self._forget()
         if not self.capacity:
             return 0.0
         return sum(cost for _, cost in self._offered) / WINDOW_SECONDS / self.capacity
@@ -57,3 +56,8 @@ class Load:
     def seconds_for(self, cost: float) -> float:
         """Return how long this replica needs for `cost`; 0 while capacity is unknown."""
         return cost / self.capacity if self.capacity else 0.0
+
+    def _forget(self) -> None:
+        oldest = self._clock() - WINDOW_SECONDS
+        while self._offered and self._offered[0][0] < oldest:
+            self._offered.popleft()
