@@ -7,15 +7,15 @@ queueing), so a call with 2,048 items does not make one with a single item wait 
 """
 
 import asyncio
-import heapq
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from sortedcontainers import SortedKeyList
 
+from services.common.errors import Kind, ServiceError
 from services.common.load import Load
 from services.common.telemetry import COUNTS, SECONDS, Telemetry
 
@@ -48,17 +48,17 @@ class _Entry(Generic[Item, Result]):
     length: int
     index: int
     order: int
+    turn: tuple[int, float, int]
     submitted: float
     call: _Call[Result]
     batch: "_Batch[Item, Result] | None" = None
-    dropped: bool = False
 
 
 @dataclass(eq=False, slots=True)
 class _Batch(Generic[Item, Result]):
     entries: "list[_Entry[Item, Result]]"
     live: int
-    task: "asyncio.Task[None] | None" = field(default=None)
+    task: "asyncio.Task[None] | None" = None
 
 
 class BatchInstruments:
@@ -86,7 +86,7 @@ class Batcher(Generic[Item, Result]):
         """`model` labels the metrics."""
         self._run, self._limits, self._load = run, limits, load
         self._by_length: SortedKeyList = SortedKeyList(key=lambda entry: (entry.length, entry.order))
-        self._turns: list[tuple[int, float, int, _Entry[Item, Result]]] = []
+        self._by_turn: SortedKeyList = SortedKeyList(key=lambda entry: entry.turn)
         self._order = itertools.count()
         self._virtual_time = 0.0
         self._active = 0
@@ -98,15 +98,16 @@ class Batcher(Generic[Item, Result]):
 
         Raises what `run` raised for any batch an item was in.
         """
+        if not items:
+            return []
         loop, now = asyncio.get_running_loop(), time.monotonic()
         call: _Call[Result] = _Call([None] * len(items), len(items), loop.create_future())
-        entries = [
-            _Entry(item, length, index, next(self._order), now, call)
-            for index, (item, length) in enumerate(zip(items, lengths, strict=True))
-        ]
+        entries: list[_Entry[Item, Result]] = []
+        for index, (item, length) in enumerate(zip(items, lengths, strict=True)):
+            order = next(self._order)
+            entries.append(_Entry(item, length, index, order, (priority, self._virtual_time + index, order), now, call))
         self._by_length.update(entries)
-        for entry in entries:
-            heapq.heappush(self._turns, (priority, self._virtual_time + entry.index, entry.order, entry))
+        self._by_turn.update(entries)
         self._dispatch_soon()
         try:
             await call.done
@@ -130,14 +131,16 @@ class Batcher(Generic[Item, Result]):
                 entry.batch = batch
             self._active += 1
             batch.task = asyncio.create_task(self._work(batch))
+            batch.task.add_done_callback(self._worked)  # a task cancelled before its first step runs no `finally`
+
+    def _worked(self, _: "asyncio.Task[None]") -> None:
+        self._active -= 1
+        self._dispatch_soon()
 
     def _form(self) -> "list[_Entry[Item, Result]]":
         """Take the entry whose turn it is and its neighbours in length, longer ones first, then shorter ones."""
-        while True:
-            _, turn, _, anchor = heapq.heappop(self._turns)
-            if anchor.batch is None and not anchor.dropped:
-                break
-        self._virtual_time = max(self._virtual_time, turn)
+        anchor = self._by_turn[0]
+        self._virtual_time = max(self._virtual_time, anchor.turn[1])
         pending = self._by_length
         low = high = pending.index(anchor)
         while high + 1 < len(pending) and self._fits(pending[low].length, pending[high + 1].length, high - low + 2):
@@ -146,6 +149,8 @@ class Batcher(Generic[Item, Result]):
             low -= 1
         entries = list(pending[low : high + 1])
         del pending[low : high + 1]
+        for entry in entries:
+            self._by_turn.remove(entry)
         return entries
 
     def _fits(self, shortest: int, longest: int, items: int) -> bool:
@@ -160,23 +165,26 @@ class Batcher(Generic[Item, Result]):
         for entry in entries:
             self._measure.queued.record(began - entry.submitted, self._labels)
         try:
-            results = await self._run([entry.item for entry in entries])
-        except asyncio.CancelledError:
-            pass  # every call of the batch has gone
+            self._deliver(entries, list(await self._run([entry.item for entry in entries])))
+        except asyncio.CancelledError:  # every call of the batch has gone, or the engine's channel was closed
+            self._fail(entries, ServiceError(Kind.UNAVAILABLE, "the engine was stopped"))
         except Exception as error:
-            for entry in entries:
-                if not entry.call.done.done():
-                    entry.call.done.set_exception(error)
+            self._fail(entries, error)
         else:
-            self._deliver(entries, results)
             seconds = time.monotonic() - began
             self._load.worked(length, seconds)
             self._measure.seconds.record(seconds, self._labels)
-        finally:
-            self._active -= 1
-            self._dispatch_soon()
 
-    def _deliver(self, entries: "list[_Entry[Item, Result]]", results: Iterable[Result]) -> None:
+    @staticmethod
+    def _fail(entries: "list[_Entry[Item, Result]]", error: Exception) -> None:
+        for entry in entries:
+            if not entry.call.done.done():
+                entry.call.done.set_exception(error)
+
+    @staticmethod
+    def _deliver(entries: "list[_Entry[Item, Result]]", results: list[Result]) -> None:
+        if len(results) != len(entries):
+            raise ServiceError(Kind.INTERNAL, f"the model returned {len(results)} results for {len(entries)} items")
         for entry, result in zip(entries, results, strict=True):
             entry.call.results[entry.index] = result
             entry.call.missing -= 1
@@ -186,11 +194,9 @@ class Batcher(Generic[Item, Result]):
     def _drop(self, entries: "list[_Entry[Item, Result]]") -> None:
         """Forget what has not run, and cancel a running batch that nobody waits for any more."""
         for entry in entries:
-            if entry.dropped:
-                continue
-            entry.dropped = True
             if entry.batch is None:
                 self._by_length.remove(entry)
+                self._by_turn.remove(entry)
                 self._measure.cancelled.add(1, self._labels)
             else:
                 entry.batch.live -= 1
