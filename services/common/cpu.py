@@ -12,8 +12,8 @@ def available_cpus(quota_file: Path = CGROUP_QUOTA) -> int:
     affinity = len(os.sched_getaffinity(0))
     try:
         quota, period = quota_file.read_text().split()
+        if quota == "max":
+            return affinity
+        return max(1, min(affinity, math.ceil(int(quota) / int(period))))
     except (OSError, ValueError):
         return affinity
-    if quota == "max":
-        return affinity
-    return max(1, min(affinity, math.ceil(int(quota) / int(period))))

@@ -18,6 +18,8 @@ from grpc_status import rpc_status
 
 DOMAIN = "flotilla"
 STATUS_METADATA_KEY = "grpc-status-details-bin"
+# A message may quote what the caller sent; status and details together must fit gRPC's 8 KiB of trailing metadata.
+MESSAGE_MAX_BYTES, NAME_MAX_BYTES = 1024, 256
 
 
 class Kind(Enum):
@@ -115,16 +117,17 @@ def invalid(field_name: str | None, message: str, *, code: str | None = None) ->
 
 def to_status(error: ServiceError) -> status_pb2.Status:
     """Return the google.rpc.Status that carries `error` with all its parts."""
-    status = status_pb2.Status(code=error.row.grpc.value[0], message=error.message)
+    message = _cut(error.message, MESSAGE_MAX_BYTES)
+    status = status_pb2.Status(code=error.row.grpc.value[0], message=message)
     info = error_details_pb2.ErrorInfo(reason=error.kind.name, domain=DOMAIN)
     if error.field is not None:
-        info.metadata["field"] = error.field
+        info.metadata["field"] = _cut(error.field, NAME_MAX_BYTES)
     if error.code is not None:
-        info.metadata["code"] = error.code
+        info.metadata["code"] = _cut(error.code, NAME_MAX_BYTES)
     status.details.add().Pack(info)
     if error.field is not None:
         bad_request = error_details_pb2.BadRequest()
-        bad_request.field_violations.add(field=error.field, description=error.message)
+        bad_request.field_violations.add(field=info.metadata["field"], description=message)
         status.details.add().Pack(bad_request)
     if error.retry_after is not None:
         delay = duration_pb2.Duration()
@@ -151,7 +154,10 @@ def from_status(status: status_pb2.Status) -> ServiceError:
 def from_rpc_error(error: grpc.RpcError) -> ServiceError:
     """Return the ServiceError a gRPC call failed with. `error` is a grpc.aio.AioRpcError or any grpc.Call."""
     call: Any = error
-    status = rpc_status.from_call(call)
+    try:
+        status = rpc_status.from_call(call)
+    except ValueError:  # a peer whose details contradict its status
+        status = None
     if status is not None:
         return from_status(status)
     return ServiceError(_KIND_OF_CODE.get(call.code(), Kind.INTERNAL), call.details() or call.code().name)
@@ -160,3 +166,8 @@ def from_rpc_error(error: grpc.RpcError) -> ServiceError:
 def _grpc_code(number: int) -> grpc.StatusCode:
     name = code_pb2.Code.Name(number) if number in code_pb2.Code.values() else "UNKNOWN"
     return grpc.StatusCode[name]
+
+
+def _cut(text: str, limit: int) -> str:
+    raw = text.encode(errors="replace")
+    return text if len(raw) <= limit else raw[: limit - 3].decode(errors="ignore") + "..."

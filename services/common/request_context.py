@@ -13,6 +13,7 @@ PRINCIPAL = "x-flotilla-principal"
 PRIORITY = "x-flotilla-priority"
 
 _WELL_FORMED = re.compile(r"[\x21-\x7e]{1,128}")
+_PRIORITY = re.compile(r"-?[0-9]{1,9}")
 
 
 def adopt_request_id(offered: str | None) -> str:
@@ -25,6 +26,6 @@ def adopt_request_id(offered: str | None) -> str:
 def priority_of(context: Any) -> int:
     """Return the priority the gateway gave the call of a gRPC servicer context: 0 unless set, lower goes first."""
     for key, value in context.invocation_metadata() or ():
-        if key == PRIORITY and str(value).lstrip("-").isdigit():
+        if key == PRIORITY and _PRIORITY.fullmatch(str(value)):
             return int(value)
     return 0
