@@ -1,20 +1,23 @@
 """Health: one object that knows whether a process may get traffic, told over gRPC and HTTP alike.
 
-Live means the process and its supervisor work. Ready means start-up is done, every dependency is up, and no drain has
-begun. It must not know what the phases or dependencies are.
+Live means the process and its supervisor work. Ready means start-up is done, the ports are open, every dependency is up
+and no drain has begun. It must not know what the phases or dependencies are.
 """
 
+import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from grpc_health.v1 import health_pb2
-from grpc_health.v1._async import HealthServicer
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+Context = grpc.aio.ServicerContext[Any, Any]
 
 
 @dataclass(slots=True)
@@ -35,12 +38,14 @@ class Phase:
 
 @dataclass(slots=True)
 class Health:
-    """Readiness of one process: start-up phases, dependencies that come and go, drain."""
+    """Readiness of one process: start-up phases, open ports, dependencies that come and go, drain."""
 
     services: tuple[str, ...]
     phases: dict[str, Phase] = field(default_factory=dict)
-    grpc: HealthServicer = field(default_factory=HealthServicer)
+    listening: bool = False
     draining: bool = False
+    closed: bool = False
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _down: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -51,7 +56,8 @@ class Health:
     @property
     def ready(self) -> bool:
         """Whether new work is welcome."""
-        return not self.draining and not self._down and all(p.state == "done" for p in self.phases.values())
+        started = self.listening and all(phase.state == "done" for phase in self.phases.values())
+        return started and not self.draining and not self._down
 
     @property
     def message(self) -> str:
@@ -61,7 +67,20 @@ class Health:
         for phase in self.phases.values():
             if phase.state != "done":
                 return f"{phase.name} {phase.state}"
-        return "; ".join(f"{name}: {why}" for name, why in self._down.items()) or "ready"
+        if self._down:
+            return "; ".join(f"{name}: {why}" for name, why in self._down.items())
+        return "ready" if self.listening else "opening the ports"
+
+    @property
+    def grpc(self) -> "HealthServicer":
+        """grpc.health.v1 over this object."""
+        return HealthServicer(self)
+
+    def status(self, service: str) -> int | None:
+        """Return the grpc.health.v1 status of a gRPC service, None when it is not ours. "" is the whole process."""
+        if service not in self.services:
+            return None
+        return int(SERVING if self.ready else NOT_SERVING)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -88,15 +107,29 @@ class Health:
         self._down.pop(dependency, None)
         await self.publish()
 
+    async def open(self) -> None:
+        """Say that the ports are open."""
+        self.listening = True
+        await self.publish()
+
     async def drain(self) -> None:
         """Turn readiness off for good."""
         self.draining = True
         await self.publish()
 
+    async def close(self) -> None:
+        """End every Watch, which would otherwise hold up the stop of a server for its whole grace."""
+        self.closed = True
+        await self.publish()
+
     async def publish(self) -> None:
-        """Bring grpc.health.v1 in line with `ready`, for every service name and for ""."""
-        for service in self.services:
-            await self.grpc.set(service, SERVING if self.ready else NOT_SERVING)
+        """Tell every watcher to look again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def changed(self) -> None:
+        """Wait until something may have changed."""
+        await self._changed.wait()
 
     def body(self) -> dict[str, Any]:
         """Return the JSON body of /v1/health/ready, the shape NIM uses and the start-up phases beside it."""
@@ -106,3 +139,34 @@ class Health:
             "ready": self.ready,
             "phases": [phase.as_json() for phase in self.phases.values()],
         }
+
+
+class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """grpc.health.v1. grpcio's own forgets the other watchers of a service when one leaves, and never ends a Watch."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    async def Check(  # noqa: N802  # the names are those of the contract
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> health_pb2.HealthCheckResponse:
+        """Return the status now; NOT_FOUND for a service that is not ours."""
+        status = self._health.status(request.service)
+        if status is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"unknown service '{request.service}'")
+        return health_pb2.HealthCheckResponse(status=status)
+
+    async def Watch(  # noqa: N802
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        """Send the status now and whenever it changes; SERVICE_UNKNOWN for a service that is not ours."""
+        sent: int | None = None
+        while True:
+            status = self._health.status(request.service) or SERVICE_UNKNOWN
+            if status != sent:
+                sent = status
+                yield health_pb2.HealthCheckResponse(status=status)
+            elif self._health.closed:
+                return
+            else:
+                await self._health.changed()

@@ -16,6 +16,7 @@ import grpc
 import uvloop
 from starlette.types import ASGIApp
 
+from services.common.errors import ServiceError
 from services.common.health import Health
 from services.common.http import HttpServer, health_app
 from services.common.settings import CommonSettings
@@ -120,10 +121,14 @@ class Lifecycle:
             await health_listener.start()
             await self._start(start, opened)
             await self._stop.wait()
-            await self._drain(opened)
+            if opened:
+                await self._drain(opened)
             return 0
-        except StartupError as error:
+        except (StartupError, ServiceError, OSError) as error:
             _log.error("cannot start: %s", error)
+            return 1
+        except Exception:
+            _log.exception("cannot start: unexpected failure")
             return 1
         finally:
             await self.closing.aclose()
@@ -138,12 +143,12 @@ class Lifecycle:
         stopping.cancel()
         if not starting.done():
             starting.cancel()
-            await asyncio.wait({starting})
+            await asyncio.gather(starting, return_exceptions=True)
             return
         for listener in starting.result():
             await listener.start()
             opened.append(listener)
-        await self.health.publish()
+        await self.health.open()
         _log.info("ready: %s", self.health.message)
 
     async def _drain(self, opened: Sequence[Listener]) -> None:
@@ -156,6 +161,7 @@ class Lifecycle:
             pass
         self.refusing = True
         _log.info("draining: finishing calls in flight")
+        await self.health.close()
         await asyncio.gather(*(listener.stop(self._settings.drain_grace_seconds) for listener in opened))
 
     def _signalled(self) -> None:
