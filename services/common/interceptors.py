@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,11 +93,14 @@ class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         return call
 
     def _streaming(
-        self, method: str, behaviour: Callable[..., AsyncIterator[Any]], read: _Reader
+        self, method: str, behaviour: Callable[..., AsyncGenerator[Any, None]], read: _Reader
     ) -> Callable[..., AsyncIterator[Any]]:
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            async with self._observed(method, context):
-                async for response in behaviour(read(request), context):
+            async with (
+                self._observed(method, context),
+                aclosing(behaviour(read(request), context)) as responses,
+            ):
+                async for response in responses:
                     yield response
 
         return call

@@ -5,7 +5,7 @@ https://github.com/triton-inference-server/common/blob/main/protobuf/grpc_servic
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, NoReturn
 
 import grpc
@@ -14,6 +14,7 @@ from services.common.admission import Admission
 from services.common.errors import Kind, ServiceError
 from services.common.health import Health
 from services.common.kserve_request import check_infer
+from services.common.request_context import priority_of
 from services.common.telemetry import inject
 from services.common.triton import TritonClient, model_config_pb2, service_pb2, service_pb2_grpc, triton_error
 
@@ -77,16 +78,18 @@ class KServe(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
     async def ModelInfer(self, request: Any, context: Context) -> Any:
         """Run one inference."""
         self._check(request)
-        async with self._admission.admit(self._cost(request), remaining=context.time_remaining()):
+        cost, priority = self._cost(request), priority_of(context)
+        async with self._admission.admit(cost, remaining=context.time_remaining(), priority=priority):
             return await self._forward(self._triton.stub.ModelInfer, request, context)
 
     async def ModelStreamInfer(self, request_iterator: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
         """Run inferences on one stream; a bad request gets an error message of its own and the stream goes on."""
-        async with self._admission.admit(1.0, remaining=context.time_remaining()):
+        remaining = context.time_remaining()
+        async with self._admission.admit(1.0, remaining=remaining, priority=priority_of(context)):
             answers: asyncio.Queue[Any] = asyncio.Queue(maxsize=64)
-            stream = self._triton.stub.ModelStreamInfer(metadata=tuple(inject().items()))
-            feeding = asyncio.create_task(self._feed(request_iterator, stream, answers))
-            reading = asyncio.create_task(_read(stream, answers))
+            stream = self._triton.stub.ModelStreamInfer(timeout=remaining, metadata=tuple(inject().items()))
+            feeding = asyncio.create_task(_reporting(self._feed(request_iterator, stream, answers), answers))
+            reading = asyncio.create_task(_reporting(_read(stream, answers), answers))
             try:
                 while (answer := await answers.get()) is not None:
                     if isinstance(answer, BaseException):
@@ -144,9 +147,18 @@ class KServe(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
 
 
 async def _read(stream: Any, answers: "asyncio.Queue[Any]") -> None:
+    async for response in stream:
+        await answers.put(response)
+    await answers.put(None)
+
+
+async def _reporting(work: Coroutine[Any, Any, None], answers: "asyncio.Queue[Any]") -> None:
+    """Do `work`; what it fails with ends the stream."""
     try:
-        async for response in stream:
-            await answers.put(response)
-        await answers.put(None)
+        await work
     except grpc.RpcError as error:
         await answers.put(triton_error(error))
+    except asyncio.InvalidStateError:
+        pass  # Triton has ended the stream: the reader learns why
+    except Exception as error:
+        await answers.put(error)
