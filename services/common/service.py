@@ -116,13 +116,18 @@ class _Start:
                 work / "repository",
                 work,
                 on_down=lambda why: self._health.down("triton", why),
-                on_up=lambda: self._health.up("triton"),
+                on_up=self._triton_is_up,
             )
             await closing.enter_async_context(process.running())
             self._metrics_url = process.metrics_url
             self._telemetry.gauge("flotilla_triton_restarts", "Times Triton was restarted.", lambda: process.restarts)
             url = process.url
-        client = await closing.enter_async_context(TritonClient(url, settings.max_message_bytes))
+        self._client = TritonClient(url, settings.max_message_bytes)
+        client = await closing.enter_async_context(self._client)
         if settings.triton_url is not None and not await client.server_ready(timeout=10):
             raise StartupError(f"the Triton at {url} is not ready")
         return client
+
+    async def _triton_is_up(self) -> None:
+        await self._client.connected()  # not merely up: the channel may be waiting out a back-off
+        await self._health.up("triton")

@@ -3,7 +3,9 @@
 The only module of the services that looks at the environment. Each field's docstring is its documentation.
 """
 
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +21,9 @@ REPOSITORY_ROOT = Path(__file__).resolve().parents[2]
 class CommonSettings(BaseSettings):
     """`FLOTILLA_...`: the same for every service of a machine."""
 
-    model_config = SettingsConfigDict(env_prefix="FLOTILLA_", use_attribute_docstrings=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="FLOTILLA_", env_ignore_empty=True, use_attribute_docstrings=True, extra="ignore"
+    )
 
     model_store: Path = Field(default_factory=lambda: _cache_home() / "flotilla" / "models")
     """Folder of the content-addressed model store that `tools/models` fills."""
@@ -40,7 +44,7 @@ class CommonSettings(BaseSettings):
 class ServiceSettings(BaseSettings):
     """What every gRPC service has. Subclasses set the prefix `FLOTILLA_<SERVICE>_` and the ports."""
 
-    model_config = SettingsConfigDict(use_attribute_docstrings=True, extra="ignore")
+    model_config = SettingsConfigDict(env_ignore_empty=True, use_attribute_docstrings=True, extra="ignore")
 
     common: CommonSettings = Field(default_factory=lambda: load(CommonSettings))
     """The settings of the machine."""
@@ -66,6 +70,43 @@ class ServiceSettings(BaseSettings):
     """Longest wait for a place; a call that would wait longer is refused."""
 
 
+class ExportSettings(BaseSettings):
+    """`OTEL_...`: the standard variables that say whether telemetry leaves by OTLP. The exporters read the rest."""
+
+    model_config = SettingsConfigDict(env_prefix="OTEL_", env_ignore_empty=True, use_attribute_docstrings=True)
+
+    sdk_disabled: str = ""
+    """"true" turns every export off."""
+    exporter_otlp_endpoint: str | None = None
+    """Where traces and metrics go, for example http://collector:4318. Unset: nowhere."""
+    exporter_otlp_traces_endpoint: str | None = None
+    """Where traces go instead."""
+    exporter_otlp_metrics_endpoint: str | None = None
+    """Where metrics go instead."""
+    traces_exporter: str = "otlp"
+    """Anything but otlp turns the export of traces off."""
+    metrics_exporter: str = "otlp"
+    """Anything but otlp turns the export of metrics off."""
+    exporter_otlp_protocol: str = "http/protobuf"
+    """http/protobuf or grpc."""
+
+    @property
+    def traces(self) -> bool:
+        """Whether traces are exported."""
+        endpoint = self.exporter_otlp_traces_endpoint or self.exporter_otlp_endpoint
+        return self._enabled and endpoint is not None and self.traces_exporter == "otlp"
+
+    @property
+    def metrics(self) -> bool:
+        """Whether metrics are exported."""
+        endpoint = self.exporter_otlp_metrics_endpoint or self.exporter_otlp_endpoint
+        return self._enabled and endpoint is not None and self.metrics_exporter == "otlp"
+
+    @property
+    def _enabled(self) -> bool:
+        return self.sdk_disabled.lower() != "true"
+
+
 _Settings = TypeVar("_Settings", bound=BaseSettings)
 
 
@@ -79,6 +120,12 @@ def load(settings: type[_Settings]) -> _Settings:
             name = "".join(str(part) for part in fault["loc"]).upper()
             print(f"{prefix}{name}={fault['input']!r}: {fault['msg']}", file=sys.stderr)
         sys.exit(2)
+
+
+def child_environment() -> Mapping[str, str]:
+    """Return the part of our environment that a child process needs to find its home, libraries and GPUs."""
+    names = ("HOME", "LD_LIBRARY_PATH")
+    return {key: value for key, value in os.environ.items() if key in names or key.startswith(("CUDA_", "NVIDIA_"))}
 
 
 def _cache_home() -> Path:

@@ -1,11 +1,10 @@
 """Telemetry: structured logs, OpenTelemetry traces and metrics, Prometheus text.
 
-Metrics are always kept and read through the Prometheus text; traces, metrics and logs leave by OTLP only where the
+Metrics are always kept and read through the Prometheus text; traces and metrics leave by OTLP only where the
 standard OTEL_EXPORTER_OTLP_* variables name an endpoint. Without one no span is recorded, yet trace ids still travel.
 """
 
 import logging
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from pythonjsonlogger.json import JsonFormatter
 
 from services.common.request_context import request_id
+from services.common.settings import ExportSettings, load
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -73,6 +73,7 @@ class Telemetry:
 
 def start(service: str, log_level: str) -> Telemetry:
     """Return the telemetry of the process `service` ("embedding", "gateway", ...) and set up its logs."""
+    export = load(ExportSettings)
     _log_to_stderr(service, log_level)
     resource = Resource.create({"service.name": f"flotilla-{service}", "service.namespace": "flotilla"})
     registry = CollectorRegistry()
@@ -80,14 +81,14 @@ def start(service: str, log_level: str) -> Telemetry:
         PrometheusMetricReader(registry=registry, disable_target_info=True, scope_info_enabled=False)
     ]
     shutdown: list[Callable[[], object]] = []
-    if _exports("METRICS"):
-        readers.append(PeriodicExportingMetricReader(_otlp_metric_exporter()))
+    if export.metrics:
+        readers.append(PeriodicExportingMetricReader(_otlp_metric_exporter(export)))
     meters = MeterProvider(resource=resource, metric_readers=readers, shutdown_on_exit=False)
     shutdown.append(meters.shutdown)
     tracer: trace.Tracer = trace.NoOpTracer()
-    if _exports("TRACES"):
+    if export.traces:
         spans = TracerProvider(resource=resource, shutdown_on_exit=False)
-        spans.add_span_processor(BatchSpanProcessor(_otlp_span_exporter()))
+        spans.add_span_processor(BatchSpanProcessor(_otlp_span_exporter(export)))
         tracer = spans.get_tracer("flotilla")
         shutdown.append(spans.shutdown)
     return Telemetry(meters.get_meter("flotilla"), tracer, registry, tuple(shutdown))
@@ -136,20 +137,8 @@ def _log_to_stderr(service: str, level: str) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-def _exports(signal: str) -> bool:
-    """Whether the standard OpenTelemetry variables ask for OTLP export of `signal` ("TRACES" or "METRICS")."""
-    disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
-    endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
-    exporter = os.environ.get(f"OTEL_{signal}_EXPORTER", "otlp")
-    return bool(endpoint) and exporter == "otlp" and not disabled
-
-
-def _grpc_protocol() -> bool:
-    return os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf") == "grpc"
-
-
-def _otlp_span_exporter() -> SpanExporter:
-    if _grpc_protocol():
+def _otlp_span_exporter(export: ExportSettings) -> SpanExporter:
+    if export.exporter_otlp_protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc  # noqa: PLC0415
 
         return Grpc()
@@ -158,8 +147,8 @@ def _otlp_span_exporter() -> SpanExporter:
     return Http()
 
 
-def _otlp_metric_exporter() -> MetricExporter:
-    if _grpc_protocol():
+def _otlp_metric_exporter(export: ExportSettings) -> MetricExporter:
+    if export.exporter_otlp_protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as Grpc  # noqa: PLC0415
 
         return Grpc()

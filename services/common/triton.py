@@ -62,6 +62,10 @@ class TritonClient:
             return False
         return bool(reply.ready)
 
+    async def connected(self) -> None:
+        """Wait until Triton is reached over this connection."""
+        await self.stub.ServerReady(service_pb2.ServerReadyRequest(), wait_for_ready=True, timeout=60.0)
+
     async def infer(
         self, model: str, inputs: Tensors, outputs: Sequence[str], timeout: float | None = None
     ) -> dict[str, NDArray[Any]]:

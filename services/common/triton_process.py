@@ -8,8 +8,9 @@ death of any child of tritonserver restarts the whole.
 import asyncio
 import contextlib
 import ctypes
+import hashlib
 import logging
-import os
+import random
 import re
 import shutil
 import signal
@@ -26,6 +27,7 @@ from typing import cast
 import psutil
 
 from services.common.server import StartupError
+from services.common.settings import child_environment
 from services.common.triton import TritonClient
 
 _log = logging.getLogger("triton")
@@ -37,6 +39,7 @@ _HARMLESS = (
     "CUDA memory pool disabled",
     "CudaDriverHelper",
     "DCGM unable",
+    "Exit timeout expired",
     "pinned system memory",
 )
 
@@ -44,6 +47,9 @@ START_SECONDS = 300.0
 STABLE_SECONDS = 60.0
 BACKOFF_SECONDS = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
 POLL_SECONDS = 0.25
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
+# Below the range the kernel takes outgoing ports from: the port of a Triton that restarts is not taken meanwhile.
+PORTS = range(20_000, 32_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ def find_binary(work: Path) -> Binary:
     """
     official = Path("/opt/tritonserver/bin/tritonserver")
     if official.exists():
-        return Binary(official, Path("/opt/tritonserver/backends"), os.environ.get("LD_LIBRARY_PATH", ""))
+        return Binary(official, Path("/opt/tritonserver/backends"), child_environment().get("LD_LIBRARY_PATH", ""))
     spec = find_spec("pytriton")
     if spec is None or spec.origin is None:
         raise StartupError("no Triton Inference Server found: install the extra `triton`, or set ..._TRITON_URL")
@@ -105,6 +111,7 @@ class TritonProcess:
         self._last_error = ""
         self.restarts = 0
         self.grpc_port, self.metrics_port = _free_ports(2)
+        self._memory_prefix = f"flotilla_{hashlib.sha256(bytes(work.resolve())).hexdigest()[:12]}_"
 
     @property
     def url(self) -> str:
@@ -138,12 +145,13 @@ class TritonProcess:
         venv_bin = str(Path(sys.executable).parent)  # the stub takes its packages from the first bin of PATH
         environment = {
             "PATH": f"{venv_bin}:/usr/local/bin:/usr/bin:/bin",
+            "HOME": "/",
+            **child_environment(),
             "LD_LIBRARY_PATH": binary.library_path,
-            "HOME": os.environ.get("HOME", "/"),
             "PYTHONNOUSERSITE": "1",
-            **{key: value for key, value in os.environ.items() if key.startswith(("CUDA_", "NVIDIA_"))},
         }
         self._last_error = ""
+        self._free_memory()
         self._process = await asyncio.create_subprocess_exec(
             str(binary.program),
             f"--model-repository={self._repository}",
@@ -154,7 +162,8 @@ class TritonProcess:
             f"--grpc-port={self.grpc_port}",
             "--metrics-address=127.0.0.1",
             f"--metrics-port={self.metrics_port}",
-            "--exit-timeout-secs=30",
+            "--exit-timeout-secs=0",  # calls have been finished before it is stopped; it polls in whole seconds
+            f"--backend-config=python,shm-region-prefix-name={self._memory_prefix}",
             "--log-verbose=0",
             env=environment,
             stdin=asyncio.subprocess.DEVNULL,
@@ -194,8 +203,8 @@ class TritonProcess:
                 self.restarts += 1
                 try:
                     process = await self._start(binary)
-                except StartupError as error:
-                    _log.error("restart failed: %s", error)
+                except Exception as error:
+                    _log.error("restart failed: %s", error, exc_info=not isinstance(error, StartupError))
                     await self._stop(grace=0)
                 else:
                     break
@@ -231,10 +240,16 @@ class TritonProcess:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
         self._children = []
+        self._free_memory()
         if self._logs is not None:
             await asyncio.wait({self._logs}, timeout=2)
             self._logs.cancel()
         self._process = None
+
+    def _free_memory(self) -> None:
+        """Remove the shared memory of stubs that were killed, those of an earlier process on our folder too."""
+        for region in SHARED_MEMORY.glob(f"{self._memory_prefix}*"):
+            region.unlink(missing_ok=True)
 
     async def _fold_logs(self, process: asyncio.subprocess.Process) -> None:
         output = cast("asyncio.StreamReader", process.stdout)
@@ -255,9 +270,10 @@ def _die_with_parent() -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
+    ports: list[int] = []
+    for port in random.sample(PORTS, len(PORTS)):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise StartupError("no free port for Triton on 127.0.0.1")
