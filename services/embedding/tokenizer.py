@@ -33,7 +33,9 @@ class TextTokenizer:
 
         Raises INVALID_ARGUMENT that names `field` when the text is longer and `truncate` is NONE.
         """
-        return self._fit(field, self._tokenizer.encode(text, add_special_tokens=False).ids, truncate)
+        # encode_batch, unlike encode, lets other threads run meanwhile
+        (encoding,) = self._tokenizer.encode_batch([text], add_special_tokens=False)
+        return self._fit(field, encoding.ids, truncate)
 
     def complete(self, field: str, ids: Sequence[int], truncate: Truncate) -> list[int]:
         """Return a caller's own `ids` with the special tokens it lacks, at most `max_tokens`.
