@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from services.common.settings import REPOSITORY_ROOT
 from tools.cli.console import Problem
 from tools.model_preparation.commands import pip, run
@@ -32,18 +34,12 @@ def torch_environment(scratch: Path, index_url: str | None, *, allow_cuda: bool)
         if not allow_cuda and not has_nvidia_gpu():
             with step("Asking the package index which torch it offers") as current:
                 report = scratch / "report.json"
-                dry = [
-                    "install",
-                    "--dry-run",
-                    "--ignore-installed",
-                    "--report",
-                    str(report),
-                    *index,
-                    *constraints,
-                    "torch",
-                ]
+                # Where an index has no separate metadata, pip downloads what it resolves, even in a dry run: hence no
+                # dependencies, and of torch itself only the end of the file (the feature of the pip we pin).
+                dry = ["install", "--dry-run", "--ignore-installed", "--no-deps", "--use-feature=fast-deps"]
+                dry += ["--report", str(report), *index, *constraints, "torch"]
                 pip(dry, "torch", scratch / "tmp", current.show, target=python)
-                refuse_cuda(packages_of(report))
+                refuse_cuda(requirements_of(report))
         with step("Installing torch and the exporter into it (not kept)") as current:
             install = ["install", "--no-compile", "--progress-bar", "off", *index, *constraints, *export_requirements()]
             pip(install, "the export tools", scratch / "tmp", current.show, target=python)
@@ -58,10 +54,12 @@ def export_requirements() -> list[str]:
     return list(document["project"]["optional-dependencies"]["export"])
 
 
-def packages_of(report: Path) -> list[str]:
-    """Return the names of what pip would install, from its installation report."""
+def requirements_of(report: Path) -> list[str]:
+    """Return the names that the packages in pip's installation report require on this machine."""
     document = json.loads(report.read_text(encoding="utf-8"))
-    return [str(item["metadata"]["name"]) for item in document["install"]]
+    texts = [text for item in document["install"] for text in item["metadata"].get("requires_dist", [])]
+    required = [Requirement(text) for text in texts]
+    return [one.name for one in required if one.marker is None or one.marker.evaluate({"extra": ""})]
 
 
 def refuse_cuda(names: Sequence[str]) -> None:

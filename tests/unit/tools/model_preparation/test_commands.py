@@ -1,4 +1,5 @@
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -49,5 +50,14 @@ def test_an_interrupted_command_takes_its_children_along(tmp_path: Path) -> None
 
     with pytest.raises(KeyboardInterrupt):
         run([sys.executable, "-c", sleeper + "import time; time.sleep(600)"], interrupt)
-    status = Path(f"/proc/{pids[0]}/status")
-    assert not status.exists() or "State:\tZ" in status.read_text(encoding="utf-8")
+    deadline = time.monotonic() + 30
+    while is_running(pids[0]):
+        assert time.monotonic() < deadline, "the child of the child lives on"
+        time.sleep(0.01)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
