@@ -1,0 +1,262 @@
+"""A backend: one service with its addresses. Picks an address, makes the call, retries where that is certainly safe.
+
+It must not know what the messages mean.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+import grpc
+from google.protobuf.message import Message
+from grpc_status import rpc_status
+
+from services.common import request_context
+from services.common.errors import Kind, ServiceError, from_rpc_error
+from services.common.telemetry import SECONDS, Telemetry, inject
+from services.gateway.addresses import Address
+from services.gateway.changes import Changes
+from services.gateway.resolution import Endpoint, resolve
+from services.gateway.retry_budget import RetryBudget
+
+_log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 1.0
+RETRY_AFTER_SECONDS = 1.0
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[Request, Response]):
+    """A unary method: its path "/package.Service/Method" and its messages."""
+
+    path: str
+    request: type[Request]
+    response: type[Response]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What holds for every call of a backend."""
+
+    timeout: float = 300.0
+    """Deadline in seconds of a call that brings none."""
+    hold: float = 0.0
+    """How long a call may wait for a ready address, in seconds."""
+    max_message_bytes: int = 64 * 1024 * 1024
+    """Largest message, in and out."""
+    retry_share: float = 0.1
+    """Retries per call."""
+    resolve_every: float = 5.0
+    """Seconds between two resolutions of the names."""
+
+
+class Backend:
+    """One service behind the gateway."""
+
+    def __init__(
+        self, name: str, places: Sequence[str], limits: Limits, telemetry: Telemetry, changes: Changes
+    ) -> None:
+        """`places` are host:port; a name stands for all its addresses. `changes` hears of every change of state."""
+        self.name = name
+        self.budget = RetryBudget(limits.retry_share)
+        self._places, self._limits, self._changes = tuple(places), limits, changes
+        self._addresses: dict[Endpoint, Address] = {}
+        self._turn = itertools.count()
+        self._held = 0
+        self._unresolved: str | None = None
+        self._resolving: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._duration = telemetry.histogram(
+            "rpc.client.call.duration", "Time of a call to a service, by method and status.", SECONDS, "s"
+        )
+        self._retries = telemetry.counter("flotilla_gateway_retries", "Calls made a second time, by service.")
+        labels = {"service": name}
+        telemetry.gauge("flotilla_gateway_serving", "Addresses that serve.", lambda: len(self._serving()), labels)
+        telemetry.gauge("flotilla_gateway_held", "Calls held for a ready address.", lambda: self._held, labels)
+
+    async def start(self) -> None:
+        """Resolve the names, begin to connect, and wait a moment for the first answers."""
+        await self._resolve_once()
+        self._resolving = asyncio.create_task(self._resolve_forever(), name=f"resolve {self.name}")
+        await self._wait_for_serving(CONNECT_SECONDS, patient=False)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._resolving is not None:
+            self._resolving.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._resolving
+        for closing in self._closing:
+            closing.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        await asyncio.gather(*(address.close(0) for address in self._addresses.values()))
+
+    @property
+    def serving(self) -> bool:
+        """Whether any address serves."""
+        return any(address.serving for address in self._addresses.values())
+
+    @property
+    def generation(self) -> tuple[tuple[str, int], ...]:
+        """The addresses that serve, and since which time: another value means that what is loaded may be another."""
+        return tuple(sorted((address.endpoint.target, address.came_up) for address in self._serving()))
+
+    @property
+    def message(self) -> str:
+        """One line that says why it serves or does not."""
+        if self.serving:
+            return "ready"
+        if not self._addresses:
+            return self._unresolved or "no address"
+        return "; ".join(f"{address.endpoint.target}: {address.message}" for address in self._addresses.values())
+
+    async def pick(self, excluding: Address | None = None) -> Address:
+        """Return the serving address with the fewest calls in flight. Raises UNAVAILABLE when there is none in time."""
+        serving = self._serving(excluding)
+        if not serving and excluding is None:
+            await self._wait_for_serving(max(self._limits.hold, CONNECT_SECONDS), patient=self._limits.hold > 0)
+            serving = self._serving()
+        if not serving:
+            raise self.unavailable()
+        fewest = min(address.in_flight for address in serving)
+        least = [address for address in serving if address.in_flight == fewest]
+        return least[next(self._turn) % len(least)]
+
+    def unavailable(self) -> ServiceError:
+        """Return the error for a service that nobody serves now."""
+        return ServiceError(
+            Kind.UNAVAILABLE,
+            f"service '{self.name}' is not available ({self.message}); try again in a moment",
+            code="service_unavailable",
+            retry_after=RETRY_AFTER_SECONDS,
+        )
+
+    async def call(self, method: Method[Request, Response], request: Request, timeout: float | None = None) -> Response:
+        """Make a unary call with the deadline `timeout` in seconds.
+
+        It is made a second time, on another address, only when the first said that it was not started.
+        """
+        timeout = timeout if timeout is not None else self._limits.timeout
+        began = time.monotonic()
+        self.budget.called()
+        address = await self.pick()
+        try:
+            return await self._call_once(address, method, request, timeout - (time.monotonic() - began))
+        except ServiceError as error:
+            if not self.may_retry(address, error):
+                raise
+            try:
+                address = await self.pick(excluding=address)
+            except ServiceError:
+                raise error from None
+            return await self._call_once(address, method, request, timeout - (time.monotonic() - began))
+
+    def may_retry(self, address: Address, error: ServiceError) -> bool:
+        """Whether a call that failed so on `address` certainly did not start and may be made again."""
+        if error.kind is not Kind.NOT_STARTED:
+            return False
+        address.suspend("draining")
+        if not self._serving(excluding=address) or not self.budget.take():
+            return False
+        self._retries.add(1, {"service": self.name})
+        return True
+
+    async def _call_once(
+        self, address: Address, method: Method[Request, Response], request: Request, timeout: float
+    ) -> Response:
+        code = grpc.StatusCode.CANCELLED.name
+        began = time.perf_counter()
+        try:
+            with address.leased() as channel:
+                call = channel.unary_unary(
+                    method.path,
+                    request_serializer=method.request.SerializeToString,
+                    response_deserializer=method.response.FromString,
+                )
+                response = await call(request, timeout=max(timeout, 0.0), metadata=onward())
+            code = grpc.StatusCode.OK.name
+            return cast(Response, response)
+        except grpc.aio.AioRpcError as error:
+            code = error.code().name
+            raise self._fault(error, timeout) from None
+        finally:
+            self._duration.record(
+                time.perf_counter() - began, {"rpc.method": method.path[1:], "rpc.response.status_code": code}
+            )
+
+    def _fault(self, error: grpc.aio.AioRpcError, timeout: float) -> ServiceError:
+        """Return `error` as the service meant it, or in plain words when it came from the connection."""
+        fault = from_rpc_error(error)
+        if rpc_status.from_call(cast(Any, error)) is not None:
+            return fault
+        if fault.kind is Kind.UNAVAILABLE:
+            message = f"the connection to service '{self.name}' broke during the call"
+            return dataclasses.replace(fault, message=message, code="connection_lost", retry_after=RETRY_AFTER_SECONDS)
+        if fault.kind is Kind.DEADLINE_EXCEEDED:
+            message = f"service '{self.name}' did not answer within the deadline of {max(timeout, 0) * 1000:.0f} ms"
+            return dataclasses.replace(fault, message=message)
+        return fault
+
+    def _serving(self, excluding: Address | None = None) -> list[Address]:
+        return [address for address in self._addresses.values() if address is not excluding and address.serving]
+
+    async def _wait_for_serving(self, seconds: float, patient: bool) -> None:
+        """Wait until an address serves, or every one was tried anew (unless `patient`), or `seconds` are over."""
+        self._held += 1
+        try:
+            async with asyncio.timeout(seconds):
+                await self._serving_or_tried(patient)
+        except TimeoutError:
+            pass
+        finally:
+            self._held -= 1
+
+    async def _serving_or_tried(self, patient: bool) -> None:
+        silent = {address: address.attempts for address in self._addresses.values() if not address.answered}
+        for address in silent:
+            address.nudge()
+        version = self._changes.version
+        while not self.serving:
+            tried = all(address.answered or address.attempts > before for address, before in silent.items())
+            if tried and not patient:
+                return
+            version = await self._changes.after(version)
+
+    async def _resolve_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._limits.resolve_every)
+            await self._resolve_once()
+
+    async def _resolve_once(self) -> None:
+        try:
+            found = await resolve(self._places)
+        except OSError as error:
+            message = f"cannot resolve {', '.join(self._places)}: {error.strerror}"
+            if message != self._unresolved:
+                _log.warning("service '%s': %s", self.name, message)
+            self._unresolved = message
+            return
+        self._unresolved = None
+        for endpoint in found - self._addresses.keys():
+            self._addresses[endpoint] = Address(endpoint, self._limits.max_message_bytes, self._changes.notify)
+        for endpoint in self._addresses.keys() - found:
+            closing = asyncio.create_task(self._addresses.pop(endpoint).close(self._limits.timeout))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+        self._changes.notify()
+
+
+def onward() -> tuple[tuple[str, str], ...]:
+    """Return the metadata every call to a service carries: the request id and the trace context."""
+    identifier = request_context.request_id.get()
+    own = () if identifier is None else ((request_context.REQUEST_ID, identifier),)
+    return (*own, *inject().items())

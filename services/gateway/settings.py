@@ -1,0 +1,50 @@
+"""Settings of the gateway: `FLOTILLA_GATEWAY_...`."""
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.common.settings import CommonSettings, load
+
+
+class GatewaySettings(BaseSettings):
+    """What the gateway is told from outside."""
+
+    model_config = SettingsConfigDict(env_prefix="FLOTILLA_GATEWAY_", use_attribute_docstrings=True, extra="ignore")
+
+    common: CommonSettings = Field(default_factory=lambda: load(CommonSettings))
+    """The settings of the machine."""
+    host: str = "127.0.0.1"
+    """Address the three ports listen on."""
+    http_port: int = Field(default=8000, ge=0, le=65535)
+    """Port of the HTTP API; 0 takes a free one."""
+    grpc_port: int = Field(default=8001, ge=0, le=65535)
+    """Port of the gRPC API; 0 takes a free one."""
+    metrics_port: int = Field(default=8002, ge=0, le=65535)
+    """Port of health and metrics; 0 takes a free one."""
+    embedding_addresses: str = "127.0.0.1:50062"
+    """Where the embedding service listens: host:port, several with commas. A name stands for all its addresses."""
+    embedding_hold_seconds: float = Field(default=0.0, ge=0, le=600)
+    """How long a request may wait for an embedding service that has no ready address (scale to zero)."""
+    resolve_seconds: float = Field(default=5.0, gt=0)
+    """How often names are resolved again."""
+    body_limit_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
+    """Largest HTTP request body."""
+    body_timeout_seconds: float = Field(default=30.0, gt=0)
+    """Longest time an HTTP request body may take to arrive."""
+    request_timeout_seconds: float = Field(default=300.0, gt=0)
+    """Deadline of an HTTP request that brings none in `x-flotilla-timeout-ms`."""
+    keep_alive_seconds: int = Field(default=75, ge=1)
+    """How long an idle HTTP connection stays open. Longer than the idle time-out of the proxy in front, if any."""
+    max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    """Largest gRPC message, in and out."""
+    retry_budget: float = Field(default=0.1, ge=0, le=1)
+    """Retries allowed per call made; 0 turns retries off."""
+
+    @field_validator("embedding_addresses")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        for address in value.split(","):
+            host, _, port = address.strip().rpartition(":")
+            if not host or not port.isdigit():
+                raise ValueError(f"{address.strip()!r} is not host:port")
+        return value
