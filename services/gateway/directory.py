@@ -1,0 +1,107 @@
+"""The directory: which models are loaded, and which service has them. Asked from the services, kept for a while."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from services.common.errors import Kind, ServiceError
+from services.common.triton import service_pb2
+from services.gateway.backends import Backend, Method
+from services.gateway.fleet import LIST_SECONDS, Card, Fleet, Service
+
+FRESH_SECONDS = 30.0
+
+REPOSITORY_INDEX = Method(
+    "/inference.GRPCInferenceService/RepositoryIndex",
+    service_pb2.RepositoryIndexRequest,
+    service_pb2.RepositoryIndexResponse,
+)
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What one service has loaded, as last heard."""
+
+    service: Service
+    cards: list[Card] = field(default_factory=list)
+    triton_models: frozenset[str] = frozenset()
+    generation: tuple[tuple[str, int], ...] = ()
+    heard: float = 0.0
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def fresh(self) -> bool:
+        return self.generation == self.service.backend.generation and time.monotonic() - self.heard < FRESH_SECONDS
+
+
+class Directory:
+    """Every model of the fleet. Those of a service that does not serve are not listed, but known for routing."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._entries = [_Entry(service) for service in fleet.services]
+
+    async def cards(self) -> list[Card]:
+        """Return every loaded model."""
+        return [card for entry in await self._current() if entry.service.backend.serving for card in entry.cards]
+
+    async def has(self, model: str) -> bool:
+        """Whether the model with the public id `model` is loaded."""
+        return any(card.id == model for card in await self.cards())
+
+    async def find(self, model: str) -> Card:
+        """Return the model with the public id `model`. Raises NOT_FOUND that lists what is loaded."""
+        for card in await self.cards():
+            if card.id == model:
+                return card
+        raise await self._unknown("model", model)
+
+    async def backend_of(self, name: str) -> Backend:
+        """Return the service that has `name`, a name in Triton or a public id, or had it when it last served.
+
+        Raises NOT_FOUND that lists what is loaded; UNAVAILABLE while a service that may have it was never heard.
+        """
+        for entry in await self._current():
+            if name in entry.triton_models or any(card.id == name for card in entry.cards):
+                return entry.service.backend
+        raise await self._unknown("model_name", name)
+
+    async def _unknown(self, field_name: str, name: str) -> ServiceError:
+        entries = await self._current()
+        for entry in entries:
+            if not entry.cards and not entry.service.backend.serving:
+                return entry.service.backend.unavailable()
+        loaded = {card.id for entry in entries for card in entry.cards}
+        if field_name == "model_name":
+            loaded = {triton_name for entry in entries for triton_name in entry.triton_models}
+        message = f"model '{name}' is not loaded; loaded: {', '.join(sorted(loaded)) or 'none'}"
+        return ServiceError(Kind.NOT_FOUND, message, field=field_name, code="model_not_found")
+
+    async def _current(self) -> Sequence[_Entry]:
+        await asyncio.gather(*(_refresh(entry) for entry in self._entries if not entry.fresh))
+        return self._entries
+
+
+async def _refresh(entry: _Entry) -> None:
+    async with entry.asking:
+        if entry.fresh:
+            return
+        generation = entry.service.backend.generation
+        if entry.service.backend.serving:
+            await _ask(entry)
+        entry.generation, entry.heard = generation, time.monotonic()
+
+
+async def _ask(entry: _Entry) -> None:
+    """Ask a service what it has; what was known stays when it does not answer."""
+    backend = entry.service.backend
+    try:
+        cards = await entry.service.list_models(backend)
+    except ServiceError:
+        return
+    names = {name for card in cards for name in card.triton_models}
+    with contextlib.suppress(ServiceError):  # it may serve no raw KServe
+        index = await backend.call(REPOSITORY_INDEX, service_pb2.RepositoryIndexRequest(), LIST_SECONDS)
+        names.update(model.name for model in index.models)
+    entry.cards, entry.triton_models = cards, frozenset(names)

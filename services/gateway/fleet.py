@@ -1,0 +1,94 @@
+"""The fleet: which services there are, what they are called in gRPC, and how each lists its models.
+
+The one table to extend for a new service.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from flotilla.embedding.v1 import embedding_pb2
+
+from services.common.telemetry import Telemetry
+from services.gateway.backends import Backend, Limits, Method
+from services.gateway.changes import Changes
+from services.gateway.settings import GatewaySettings
+
+LIST_SECONDS = 2.0
+
+_LIST_EMBEDDING_MODELS = Method(
+    "/flotilla.embedding.v1.EmbeddingService/ListModels",
+    embedding_pb2.ListModelsRequest,
+    embedding_pb2.ListModelsResponse,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What the gateway tells about one model."""
+
+    id: str
+    license: str
+    profile: str
+    triton_models: tuple[str, ...]
+    """Its names in Triton, for KServe clients."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service of the fleet."""
+
+    backend: Backend
+    grpc_names: tuple[str, ...]
+    """The gRPC services it serves: calls of them are forwarded to it."""
+    list_models: Callable[[Backend], Awaitable[list[Card]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Every service behind the gateway."""
+
+    embedding: Service
+    changes: Changes
+
+    @classmethod
+    def of(cls, settings: GatewaySettings, telemetry: Telemetry) -> "Fleet":
+        """Return the fleet of the settings; nothing is connected yet."""
+        changes = Changes()
+        limits = Limits(
+            timeout=settings.request_timeout_seconds,
+            hold=settings.embedding_hold_seconds,
+            max_message_bytes=settings.max_message_bytes,
+            retry_share=settings.retry_budget,
+            resolve_every=settings.resolve_seconds,
+        )
+        places = [place.strip() for place in settings.embedding_addresses.split(",")]
+        backend = Backend("embedding", places, limits, telemetry, changes)
+        names = tuple(service.full_name for service in embedding_pb2.DESCRIPTOR.services_by_name.values())
+        return cls(Service(backend, names, _embedding_models), changes)
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """All of them, in the order they are listed everywhere."""
+        return (self.embedding,)
+
+    async def start(self) -> None:
+        """Begin to connect to every service and give each a moment to answer."""
+        await asyncio.gather(*(service.backend.start() for service in self.services))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await asyncio.gather(*(service.backend.close() for service in self.services))
+
+
+async def _embedding_models(backend: Backend) -> list[Card]:
+    reply = await backend.call(_LIST_EMBEDDING_MODELS, embedding_pb2.ListModelsRequest(), LIST_SECONDS)
+    return [
+        Card(
+            id=model.id,
+            license=model.license,
+            profile=model.profile,
+            triton_models=tuple(name for name in (model.triton_model, model.triton_text_model) if name),
+        )
+        for model in reply.models
+    ]
