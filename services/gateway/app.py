@@ -1,0 +1,35 @@
+"""The HTTP application: the routes, and the one place where errors leave over HTTP."""
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from services.common.errors import ServiceError
+from services.common.telemetry import Telemetry
+from services.gateway.bodies import Bodies
+from services.gateway.directory import Directory
+from services.gateway.edge import Edge
+from services.gateway.errors import http_error, service_error, validation_error
+from services.gateway.fleet import Fleet
+from services.gateway.health import GatewayHealth
+from services.gateway.routers import embeddings, health, metadata, models, ranking
+from services.gateway.settings import GatewaySettings
+from services.gateway.version import release
+
+
+def create_app(
+    settings: GatewaySettings, fleet: Fleet, directory: Directory, gateway_health: GatewayHealth, telemetry: Telemetry
+) -> ASGIApp:
+    """Return the application of the HTTP port."""
+    # The documentation pages would load their scripts from elsewhere; /openapi.json needs nothing.
+    app = FastAPI(title="Flotilla", version=release(), docs_url=None, redoc_url=None)
+    app.add_exception_handler(ServiceError, service_error)
+    app.add_exception_handler(RequestValidationError, validation_error)
+    app.add_exception_handler(HTTPException, http_error)
+    app.include_router(embeddings.create_router(fleet.embedding.backend, directory))
+    app.include_router(ranking.create_router(fleet.embedding.backend))
+    app.include_router(models.create_router(directory))
+    app.include_router(health.create_router(gateway_health, directory, telemetry))
+    app.include_router(metadata.create_router(directory))
+    return Edge(Bodies(app, settings.body_limit_bytes, settings.body_timeout_seconds), gateway_health, telemetry)

@@ -1,0 +1,103 @@
+"""The edge: what every HTTP request gets whatever its route: id, trace span, metrics, a log line, an answer.
+
+Pure ASGI, so that nothing is buffered and cancellation passes through.
+"""
+
+import logging
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from opentelemetry import context as otel_context
+from opentelemetry.trace import SpanKind, StatusCode
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.common import request_context
+from services.common.health import Health
+from services.common.telemetry import SECONDS, Telemetry, extract
+from services.gateway.errors import respond, unexpected
+
+_log = logging.getLogger(__name__)
+
+_CARRIED = (b"x-request-id", b"traceparent", b"tracestate")
+_QUIET = ("/v1/health/live", "/v1/health/ready", "/v2/health/live", "/v2/health/ready", "/metrics", "/v1/metrics")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+CLIENT_LEFT = 499
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """One request and what was answered."""
+
+    send: Send
+    headers: list[tuple[bytes, bytes]]
+    status: int = CLIENT_LEFT
+
+    async def answer(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), *self.headers]
+        await self.send(message)
+
+
+class Edge:
+    """The outermost ASGI application."""
+
+    def __init__(self, app: ASGIApp, health: Health, telemetry: Telemetry) -> None:
+        self._app, self._health, self._tracer = app, health, telemetry.tracer
+        self._active = 0
+        self._duration = telemetry.histogram(
+            "http.server.request.duration", "Time to answer an HTTP request, by method, route, status.", SECONDS, "s"
+        )
+        telemetry.gauge("http.server.active_requests", "HTTP requests being worked on.", lambda: self._active)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        carried = {key.decode(): value.decode("latin-1") for key, value in scope["headers"] if key in _CARRIED}
+        identifier = request_context.adopt_request_id(carried.get(request_context.REQUEST_ID))
+        headers = [(b"x-request-id", identifier.encode())]
+        if self._health.draining:
+            headers.append((b"connection", b"close"))
+        otel_context.attach(extract(carried))
+        self._active += 1
+        try:
+            await self._observed(scope, receive, _Exchange(send, headers))
+        finally:
+            self._active -= 1
+
+    async def _observed(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
+        began = time.perf_counter()
+        method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+        with self._tracer.start_as_current_span(
+            method, kind=SpanKind.SERVER, record_exception=False, set_status_on_exception=False
+        ) as span:
+            try:
+                await self._answered(scope, receive, exchange)
+            finally:
+                route = getattr(scope.get("route"), "path", "unmatched")
+                seconds = time.perf_counter() - began
+                attributes = {
+                    "http.request.method": method,
+                    "http.route": route,
+                    "http.response.status_code": exchange.status,
+                }
+                self._duration.record(seconds, attributes)
+                if span.is_recording():
+                    span.update_name(f"{method} {route}")
+                    span.set_attributes({"url.path": scope["path"], "url.scheme": scope["scheme"], **attributes})
+                    if exchange.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                        span.set_status(StatusCode.ERROR)
+                if route not in _QUIET:
+                    _log.info("%s %s %d %.1f ms", method, route, exchange.status, seconds * 1000)
+
+    async def _answered(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
+        try:
+            await self._app(scope, receive, exchange.answer)
+        except Exception:
+            _log.exception("unexpected failure in an HTTP request")
+            if exchange.status != CLIENT_LEFT:
+                raise  # too late for another answer; uvicorn closes the connection
+            await respond(unexpected())(scope, receive, exchange.answer)

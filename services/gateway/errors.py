@@ -1,0 +1,117 @@
+"""Errors over HTTP: the OpenAI body of a ServiceError, and the one sentence a refused request body deserves."""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from services.common import request_context
+from services.common.errors import TABLE, Kind, ServiceError
+from services.gateway.schemas.errors import ErrorResponse
+
+_KIND_OF_STATUS = {row.http: kind for kind, row in reversed(TABLE.items())}
+_DOCUMENTED = (400, 404, 408, 413, 415, 429, 500, 503, 504)
+
+RESPONSES: dict[int | str, dict[str, Any]] = {status: {"model": ErrorResponse} for status in _DOCUMENTED}
+"""The error responses of a route, for its OpenAPI description."""
+
+
+def respond(error: ServiceError) -> Response:
+    """Return the HTTP response for `error`."""
+    body = {
+        "error": {"message": error.message, "type": error.row.openai, "param": error.field, "code": error.code},
+    }
+    headers = {}
+    if error.retry_after is not None:
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
+        headers["retry-after-ms"] = str(max(1, round(error.retry_after * 1000)))
+    return Response(json.dumps(body), error.row.http, headers, "application/json")
+
+
+async def service_error(_: Request, error: Exception) -> Response:
+    """Answer a ServiceError."""
+    assert isinstance(error, ServiceError)  # noqa: S101
+    return respond(error)
+
+
+async def http_error(request: Request, error: Exception) -> Response:
+    """Answer what the framework refuses: unknown routes, wrong methods, bodies that cannot be read."""
+    assert isinstance(error, HTTPException)  # noqa: S101
+    kind = _KIND_OF_STATUS.get(error.status_code, Kind.INTERNAL)
+    message, code = error.detail, None
+    if error.status_code == 404:
+        message, code = f"no such route: {request.method} {request.url.path}; GET /openapi.json lists them", "no_route"
+    elif error.status_code == 405:
+        message = f"{request.method} is not allowed on {request.url.path}"
+    response = respond(ServiceError(kind, message, code=code))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def validation_error(_: Request, error: Exception) -> Response:
+    """Answer a request that does not have the form its route asks for."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    return respond(_refusal(error.errors()[0]))
+
+
+def unexpected() -> ServiceError:
+    """Return the error for a fault of our own: nothing of it is told but where to find it in the log."""
+    return ServiceError(Kind.INTERNAL, f"internal error; request id {request_context.request_id.get()}")
+
+
+@contextmanager
+def public_names(names: Mapping[str, str]) -> Iterator[None]:
+    """Give errors of a service the field names of the HTTP request: {"inputs": "input"} makes inputs[3] input[3]."""
+    try:
+        yield
+    except ServiceError as error:
+        if error.field is not None:
+            public = re.sub(r"^\w+", lambda found: names.get(found[0], found[0]), error.field)
+            error.message = re.sub(rf"(?<!\w){re.escape(error.field)}", public, error.message)
+            error.field = public
+        raise
+
+
+_SENTENCES = {
+    "missing": "{field} is required",
+    "extra_forbidden": "{field} is not a parameter of this request",
+    "string_type": "{field} must be a string",
+    "int_type": "{field} must be an integer",
+    "int_parsing": "{field} must be an integer",
+    "list_type": "{field} must be a list",
+    "string_too_short": "{field} must not be empty",
+    "too_short": "{field} must not be empty",
+    "model_attributes_type": "{field} must be an object",
+    "model_type": "{field} must be an object",
+    "dict_type": "{field} must be an object",
+}
+
+
+def _refusal(fault: Mapping[str, Any]) -> ServiceError:
+    """Return the error for one fault of pydantic: https://docs.pydantic.dev/latest/errors/validation_errors/."""
+    context = fault.get("ctx", {})
+    field = context["field"] if fault["type"] == "field" else _dotted(fault["loc"][1:])
+    if not field:
+        what = "is empty; it must be" if fault["type"] == "missing" else "must be"
+        return ServiceError(Kind.INVALID_ARGUMENT, f"the request body {what} a JSON object")
+    if fault["type"] == "field":
+        message = fault["msg"]
+    elif fault["type"] == "literal_error":
+        message = f"{field} must be {context['expected']}"
+    elif sentence := _SENTENCES.get(fault["type"]):
+        message = sentence.format(field=field)
+    else:
+        message = f"{field} {fault['msg'].removeprefix('Input ')}"
+    return ServiceError(Kind.INVALID_ARGUMENT, message, field=field)
+
+
+def _dotted(path: Sequence[str | int]) -> str:
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return "".join(parts).removeprefix(".")

@@ -1,0 +1,43 @@
+"""Health over HTTP under NIM's names and KServe's, and the metrics."""
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from services.common.http import LIVE, METRICS_TYPE
+from services.common.telemetry import Telemetry
+from services.gateway.directory import Directory
+from services.gateway.errors import RESPONSES
+from services.gateway.health import GatewayHealth
+
+
+def create_router(health: GatewayHealth, directory: Directory, telemetry: Telemetry) -> APIRouter:
+    """Return the routes over `health`."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/v1/health/live")
+    @router.get("/v2/health/live")
+    async def live() -> Response:
+        """Whether the process works."""
+        return JSONResponse(LIVE)
+
+    @router.get("/v1/health/ready")
+    @router.get("/v2/health/ready")
+    async def ready() -> Response:
+        """Whether the gateway can serve: 200 or 503. The state of each service is in the body."""
+        return JSONResponse(health.body(), 200 if health.ready else 503)
+
+    @router.get("/v2/models/{model}/ready", responses={404: RESPONSES[404]})
+    async def model_ready(model: str) -> Response:
+        """Whether the service of a model can serve it: 200 or 503. Takes public ids and names in Triton."""
+        backend = await directory.backend_of(model)
+        is_ready = backend.serving and health.ready
+        body = {"object": "health.response", "message": backend.message, "ready": is_ready}
+        return JSONResponse(body, 200 if is_ready else 503)
+
+    @router.get("/metrics")
+    @router.get("/v1/metrics")
+    async def metrics() -> Response:
+        """All metrics of the gateway as Prometheus text."""
+        return PlainTextResponse(telemetry.prometheus_text(), media_type=METRICS_TYPE)
+
+    return router
