@@ -1,0 +1,60 @@
+"""The gRPC port: which call goes where."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+
+from services.common.errors import Kind, ServiceError
+from services.common.interceptors import Boundary
+from services.common.server import grpc_server
+from services.gateway.backends import Backend
+from services.gateway.fleet import Fleet
+from services.gateway.forwarding import Context, Requests, forward
+from services.gateway.kserve import PREFIX, KServe
+from services.gateway.reflection import add_reflection
+
+
+class Forwarder(grpc.GenericRpcHandler):  # type: ignore[type-arg]
+    """Takes every call there is: by service name to its backend, KServe by model name, the rest is refused."""
+
+    def __init__(self, fleet: Fleet, kserve: KServe) -> None:
+        self._kserve = kserve
+        self._backends = {name: service.backend for service in fleet.services for name in service.grpc_names}
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """Return the handler of a call. Bytes both ways; a unary call is a stream of one message on the wire."""
+        method = handler_call_details.method
+
+        async def handle(incoming: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+            requests = Requests(incoming)
+            target = await self._target(method, requests)
+            if isinstance(target, bytes):
+                yield target
+                return
+            async for response in forward(method, target, requests, context):
+                yield response
+
+        return grpc.stream_stream_rpc_method_handler(handle)
+
+    async def _target(self, method: str, requests: Requests) -> Backend | bytes:
+        service, _, name = method[1:].partition("/")
+        if backend := self._backends.get(service):
+            return backend
+        if method.startswith(PREFIX) and self._kserve.serves(name):
+            return await self._kserve.route(name, requests)
+        raise ServiceError(
+            Kind.UNIMPLEMENTED, f"{method} is not served here; server reflection lists what is: grpcurl <address> list"
+        )
+
+
+def create_grpc_server(
+    fleet: Fleet, kserve: KServe, health: Any, boundary: Boundary, max_message_bytes: int
+) -> grpc.aio.Server:
+    """Return the server of the gRPC port, not started."""
+    server = grpc_server(max_message_bytes, [boundary])
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    add_reflection(fleet, server)
+    server.add_generic_rpc_handlers((Forwarder(fleet, kserve),))
+    return server

@@ -1,0 +1,96 @@
+"""KServe v2 over gRPC: calls that name a model go to the service that has it, calls about the server are answered here.
+
+https://github.com/kserve/kserve/blob/master/docs/predict-api/v2/grpc_predict_v2.proto, as Triton extends it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from google.protobuf.message import DecodeError
+
+from services.common.errors import ServiceError, invalid
+from services.common.triton import service_pb2
+from services.gateway.backends import Backend, Method, Request, Response
+from services.gateway.directory import REPOSITORY_INDEX, Directory
+from services.gateway.fleet import LIST_SECONDS
+from services.gateway.forwarding import Requests
+from services.gateway.health import GatewayHealth
+from services.gateway.version import release
+
+PREFIX = "/inference.GRPCInferenceService/"
+BY_MODEL = frozenset({"ModelInfer", "ModelStreamInfer", "ModelReady", "ModelMetadata", "ModelConfig"})
+_STATISTICS = Method(
+    f"{PREFIX}ModelStatistics", service_pb2.ModelStatisticsRequest, service_pb2.ModelStatisticsResponse
+)
+
+
+class KServe:
+    """What of KServe is the gateway's own work."""
+
+    def __init__(self, health: GatewayHealth, directory: Directory) -> None:
+        self._health, self._directory = health, directory
+        self._answers: dict[str, Callable[[bytes], Awaitable[Any]]] = {
+            "ServerLive": self._live,
+            "ServerReady": self._ready,
+            "ServerMetadata": self._metadata,
+            "RepositoryIndex": self._index,
+        }
+
+    async def route(self, method: str, requests: Requests) -> Backend | bytes:
+        """Return the service that has the model which the call names, or the answer to a call that names none.
+
+        `method` is a plain name ("ModelInfer"). Raises NOT_FOUND, UNIMPLEMENTED, INVALID_ARGUMENT.
+        """
+        first = await requests.first() or b""
+        if answer := self._answers.get(method):
+            return cast(bytes, (await answer(first)).SerializeToString())
+        # Field 1 of every KServe request that names a model is the name, so one message type reads them all.
+        name = _parse(service_pb2.ModelReadyRequest, first).name
+        if method == "ModelStatistics" and not name:
+            return cast(bytes, (await self._statistics(first)).SerializeToString())
+        return await self._directory.backend_of(name)
+
+    def serves(self, method: str) -> bool:
+        """Whether the gateway passes `method` on or answers it. It manages no models and no shared memory."""
+        return method in BY_MODEL or method in self._answers or method == "ModelStatistics"
+
+    async def _live(self, _: bytes) -> Any:
+        return service_pb2.ServerLiveResponse(live=True)
+
+    async def _ready(self, _: bytes) -> Any:
+        return service_pb2.ServerReadyResponse(ready=self._health.ready)
+
+    async def _metadata(self, _: bytes) -> Any:
+        return service_pb2.ServerMetadataResponse(name="flotilla", version=release())
+
+    async def _index(self, raw: bytes) -> Any:
+        merged = service_pb2.RepositoryIndexResponse()
+        for reply in await self._ask_all(REPOSITORY_INDEX, _parse(service_pb2.RepositoryIndexRequest, raw)):
+            merged.MergeFrom(reply)
+        return merged
+
+    async def _statistics(self, raw: bytes) -> Any:
+        merged = service_pb2.ModelStatisticsResponse()
+        for reply in await self._ask_all(_STATISTICS, _parse(service_pb2.ModelStatisticsRequest, raw)):
+            merged.MergeFrom(reply)
+        return merged
+
+    async def _ask_all(self, method: Method[Request, Response], request: Request) -> list[Response]:
+        backends = [service.backend for service in self._health.fleet.services if service.backend.serving]
+        replies = await asyncio.gather(
+            *(backend.call(method, request, LIST_SECONDS) for backend in backends), return_exceptions=True
+        )
+        for reply in replies:
+            if isinstance(reply, BaseException) and not isinstance(reply, ServiceError):
+                raise reply
+        return [reply for reply in replies if not isinstance(reply, BaseException)]
+
+
+def _parse(message: Callable[[], Any], raw: bytes) -> Any:
+    parsed = message()
+    try:
+        parsed.ParseFromString(raw)
+    except DecodeError as error:
+        raise invalid(None, f"the request is not a valid message: {error}") from None
+    return parsed
