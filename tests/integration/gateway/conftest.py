@@ -1,0 +1,18 @@
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.integration.gateway.fake_embedding import FakeEmbedding
+from tests.integration.gateway.gateway import Gateway, running
+
+
+@pytest.fixture
+async def embedding() -> AsyncIterator[FakeEmbedding]:
+    async with FakeEmbedding().running() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def gateway(embedding: FakeEmbedding) -> AsyncIterator[Gateway]:
+    async with running(embedding.address) as started:
+        yield started

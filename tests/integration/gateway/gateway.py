@@ -1,0 +1,77 @@
+"""A gateway on free ports of this event loop, with what the tests look at."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import httpx
+
+from services.common.interceptors import Boundary
+from services.common.server import GrpcListener, HttpListener
+from services.common.telemetry import Telemetry
+from services.gateway.app import create_app
+from services.gateway.directory import Directory
+from services.gateway.fleet import Fleet
+from services.gateway.grpc_server import create_grpc_server
+from services.gateway.health import CONNECT, GatewayHealth
+from services.gateway.kserve import KServe
+from services.gateway.settings import GatewaySettings
+from tests.integration.gateway.fake_embedding import telemetry
+
+
+@dataclass
+class Gateway:
+    """A running gateway."""
+
+    http: httpx.AsyncClient
+    http_port: int
+    grpc: grpc.aio.Channel
+    fleet: Fleet
+    health: GatewayHealth
+    telemetry: Telemetry
+
+    async def embed(self, **body: Any) -> httpx.Response:
+        """Send POST /v1/embeddings with a small default body."""
+        return await self.http.post("/v1/embeddings", json={"model": "fake-model", "input": "hello", **body})
+
+    async def until_serving(self, serving: bool = True) -> None:
+        """Wait until the embedding service is seen to serve, or not to."""
+        changes, backend = self.fleet.changes, self.fleet.embedding.backend
+        version = changes.version
+        while backend.serving != serving:
+            version = await changes.after(version)
+
+
+@asynccontextmanager
+async def running(*addresses: str, **settings: Any) -> AsyncIterator[Gateway]:
+    """Run a gateway in front of `addresses` while the block runs."""
+    chosen = GatewaySettings(embedding_addresses=",".join(addresses), **settings)
+    instruments = telemetry()
+    fleet = Fleet.of(chosen, instruments)
+    health, directory = GatewayHealth.over(fleet), Directory(fleet)
+    with health.phase(CONNECT):
+        await fleet.start()
+    following = asyncio.create_task(health.follow())
+    app = create_app(chosen, fleet, directory, health, instruments)
+    http = HttpListener(app, "127.0.0.1", 0, http="httptools", ws="none", lifespan="off", server_header=False)
+    boundary = Boundary(instruments, lambda: False)
+    server = create_grpc_server(fleet, KServe(health, directory), health.grpc, boundary, chosen.max_message_bytes)
+    listener = GrpcListener(server, "127.0.0.1", 0)
+    await http.start()
+    await listener.start()
+    await health.open()
+    try:
+        async with (
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{http.port}", trust_env=False, timeout=30) as client,
+            grpc.aio.insecure_channel(f"127.0.0.1:{listener.port}") as channel,
+        ):
+            yield Gateway(client, http.port, channel, fleet, health, instruments)
+    finally:
+        following.cancel()
+        await health.close()
+        await asyncio.gather(http.stop(1), listener.stop(1))
+        await fleet.close()
+        instruments.close()
