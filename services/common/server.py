@@ -23,6 +23,7 @@ from services.common.settings import CommonSettings
 from services.common.telemetry import Telemetry
 
 _log = logging.getLogger(__name__)
+BACKLOG = 2048
 
 
 class StartupError(Exception):
@@ -47,10 +48,11 @@ class GrpcListener:
 
     async def start(self) -> None:
         """Open the port."""
+        _bound(self._host, self.port).close()  # gRPC itself would write of a failure to stderr
         try:
             self.port = self._server.add_insecure_port(f"{_bracketed(self._host)}:{self.port}")
-        except RuntimeError:
-            raise StartupError(f"cannot listen on {self._host}:{self.port} for gRPC: is the port in use?") from None
+        except RuntimeError as error:
+            raise StartupError(f"cannot listen on {self._host}:{self.port} for gRPC: {error}") from None
         await self._server.start()
         _log.info("gRPC listens on %s:%d", self._host, self.port)
 
@@ -69,14 +71,7 @@ class HttpListener:
 
     async def start(self) -> None:
         """Open the port."""
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        listening = socket.socket(family)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((self._host, self.port))
-        except OSError as error:
-            listening.close()
-            raise StartupError(f"cannot listen on {self._host}:{self.port}: {error.strerror}") from None
+        listening = _bound(self._host, self.port)
         self.port = listening.getsockname()[1]
         self._serving = asyncio.create_task(self._http.serve(sockets=[listening]))
         _log.info("HTTP listens on %s:%d", self._host, self.port)
@@ -188,6 +183,19 @@ def grpc_server(max_message_bytes: int, interceptors: Sequence[Any]) -> grpc.aio
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
         ],
     )
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """Return a listening socket. Raises StartupError when the address cannot be had."""
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise StartupError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+    return listening
 
 
 def _bracketed(host: str) -> str:

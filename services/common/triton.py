@@ -26,6 +26,8 @@ __all__ = [
     "triton_to_np_dtype",
 ]
 
+# What Triton says, as INTERNAL, of a Python stub that is gone or does not answer any more.
+_DEAD_STUB = ("Stub process", "stub process")
 Tensors = Mapping[str, NDArray[Any]]
 
 
@@ -93,7 +95,8 @@ class TritonClient:
 def triton_error(error: grpc.RpcError) -> ServiceError:
     """Return what a failed call to Triton means to our caller."""
     fault = from_rpc_error(error)
-    if fault.kind is Kind.UNAVAILABLE:
+    if fault.kind is Kind.UNAVAILABLE or any(sign in fault.message for sign in _DEAD_STUB):
+        fault.kind = Kind.UNAVAILABLE
         fault.message = "the inference server is not available; it is being restarted"
         fault.code = "triton_unavailable"
         fault.retry_after = 2.0
