@@ -1,4 +1,4 @@
-"""One real embedding service for all integration tests. Nothing is skipped: without models the tests fail and say how."""
+"""One real embedding service for all integration tests. Nothing is skipped: without models they fail and say how."""
 
 from collections.abc import AsyncIterator
 

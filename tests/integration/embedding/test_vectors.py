@@ -118,7 +118,7 @@ async def test_single_requests_at_the_same_time_share_batches(service, stub):
 async def test_rank_orders_by_closeness(stub):
     passages = ["The stock market fell today.", "A kitten sleeps on the sofa.", "Dogs are loyal animals."]
     ranked = await stub.Rank(pb.RankRequest(query="a cat taking a nap", passages=passages))
-    assert [r.index for r in ranked.rankings][0] == 1
+    assert ranked.rankings[0].index == 1
     scores = [r.score for r in ranked.rankings]
     assert scores == sorted(scores, reverse=True)
     best = await stub.Rank(pb.RankRequest(query="a cat taking a nap", passages=passages, top_n=1))
