@@ -46,6 +46,7 @@ async def main() -> int:
                 lifespan="off",
                 timeout_keep_alive=settings.keep_alive_seconds,
                 server_header=False,
+                proxy_headers=False,
             ),
             GrpcListener(grpc_port, settings.host, settings.grpc_port),
         )

@@ -10,7 +10,7 @@ from services.common.telemetry import Telemetry
 from services.gateway.bodies import Bodies
 from services.gateway.directory import Directory
 from services.gateway.edge import Edge
-from services.gateway.errors import http_error, service_error, validation_error
+from services.gateway.errors import http_error, service_error, unexpected_error, validation_error
 from services.gateway.fleet import Fleet
 from services.gateway.health import GatewayHealth
 from services.gateway.routers import embeddings, health, metadata, models, ranking
@@ -27,6 +27,7 @@ def create_app(
     app.add_exception_handler(ServiceError, service_error)
     app.add_exception_handler(RequestValidationError, validation_error)
     app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(Exception, unexpected_error)
     app.include_router(embeddings.create_router(fleet.embedding.backend, directory))
     app.include_router(ranking.create_router(fleet.embedding.backend))
     app.include_router(models.create_router(directory))

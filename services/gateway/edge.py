@@ -98,6 +98,6 @@ class Edge:
             await self._app(scope, receive, exchange.answer)
         except Exception:
             _log.exception("unexpected failure in an HTTP request")
-            if exchange.status != CLIENT_LEFT:
-                raise  # too late for another answer; uvicorn closes the connection
-            await respond(unexpected())(scope, receive, exchange.answer)
+            # A response that has begun stays as it is; where it is not whole, uvicorn closes the connection.
+            if exchange.status == CLIENT_LEFT:
+                await respond(unexpected())(scope, receive, exchange.answer)

@@ -61,6 +61,11 @@ async def validation_error(_: Request, error: Exception) -> Response:
     return respond(_refusal(error.errors()[0]))
 
 
+async def unexpected_error(_: Request, __: Exception) -> Response:
+    """Answer a fault of our own. The framework raises it again, and the edge logs it."""
+    return respond(unexpected())
+
+
 def unexpected() -> ServiceError:
     """Return the error for a fault of our own: nothing of it is told but where to find it in the log."""
     return ServiceError(Kind.INTERNAL, f"internal error; request id {request_context.request_id.get()}")

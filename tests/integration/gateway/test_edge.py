@@ -74,3 +74,17 @@ async def test_answers_during_a_drain_close_their_connections(gateway: Gateway) 
     assert response.status_code == 200
     assert response.headers["connection"] == "close"
     assert (await gateway.http.get("/v1/health/ready")).status_code == 503
+
+
+async def test_a_fault_of_the_gateway_tells_nothing_and_is_logged(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(gateway.health, "body", broken)
+    response = await gateway.http.get("/v1/health/ready")
+    assert (response.status_code, response.json()["error"]["type"]) == (500, "server_error")
+    assert "secret" not in response.text
+    assert response.headers["x-request-id"] in response.json()["error"]["message"]
+    assert "RuntimeError: secret" in caplog.text
