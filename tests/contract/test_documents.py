@@ -1,0 +1,32 @@
+"""What docs/ promises is what the code does."""
+
+import re
+from pathlib import Path
+
+from services.common.errors import TABLE
+from services.gateway.schemas.embeddings import EmbeddingsRequest
+from tests.integration.gateway.fake_embedding import FakeEmbedding
+from tests.integration.gateway.gateway import running
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def test_the_table_of_errors_is_the_table_of_the_code() -> None:
+    rows = re.findall(r"^\| ([A-Z_]+) \| ([A-Z_]+) \| (\d+) \| (\w+) \|", (DOCS / "errors.md").read_text(), re.M)
+    assert rows == [(kind.name, row.grpc.name, str(row.http), row.openai) for kind, row in TABLE.items()]
+
+
+async def test_every_documented_route_exists_and_every_route_is_documented() -> None:
+    text = (DOCS / "api.md").read_text()
+    documented = set(re.findall(r"(?:localhost:8000|also )(/[\w/.-]+)", text))
+    async with FakeEmbedding().running() as fake, running(fake.address) as gateway:
+        paths = (await gateway.http.get("/openapi.json")).json()["paths"]
+    examples = {path.replace("{model}", name) for path in paths for name in ("all-minilm-l6-v2", "all_minilm_l6_v2")}
+    assert documented <= examples
+    for path in paths:
+        assert re.sub(r"\{\w+\}", "", path) in text or path.split("{")[0] in text, path
+
+
+def test_every_field_of_embeddings_is_documented() -> None:
+    text = (DOCS / "api.md").read_text()
+    assert [field for field in EmbeddingsRequest.model_fields if f"| `{field}` |" not in text] == []
