@@ -29,7 +29,7 @@ class KServe:
     """What of KServe is the gateway's own work."""
 
     def __init__(self, health: GatewayHealth, directory: Directory) -> None:
-        self._health, self._directory = health, directory
+        self._health, self._directory, self._release = health, directory, release()
         self._answers: dict[str, Callable[[bytes], Awaitable[Any]]] = {
             "ServerLive": self._live,
             "ServerReady": self._ready,
@@ -62,7 +62,7 @@ class KServe:
         return service_pb2.ServerReadyResponse(ready=self._health.ready)
 
     async def _metadata(self, _: bytes) -> Any:
-        return service_pb2.ServerMetadataResponse(name="flotilla", version=release())
+        return service_pb2.ServerMetadataResponse(name="flotilla", version=self._release)
 
     async def _index(self, raw: bytes) -> Any:
         merged = service_pb2.RepositoryIndexResponse()

@@ -12,13 +12,14 @@ from services.gateway.version import release
 def create_router(directory: Directory) -> APIRouter:
     """Return the routes over `directory`."""
     router = APIRouter(tags=["metadata"])
+    this_release = release()
 
     @router.get("/v1/metadata")
     async def metadata() -> dict[str, Any]:
         """Describe this installation and the models that are loaded."""
         cards = await directory.cards()
         return {
-            "version": release(),
+            "version": this_release,
             "modelInfo": [_model_info(card) for card in cards],
             "selectedModelProfileId": cards[0].profile if cards else "",
             "licenseInfo": {"name": "Apache-2.0", "type": "spdx"},
@@ -28,7 +29,7 @@ def create_router(directory: Directory) -> APIRouter:
     @router.get("/v1/version")
     async def version() -> dict[str, str]:
         """Return the release, and the version of this HTTP API."""
-        return {"release": release(), "api": "1"}
+        return {"release": this_release, "api": "1"}
 
     return router
 

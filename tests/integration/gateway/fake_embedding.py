@@ -11,6 +11,7 @@ import numpy as np
 from flotilla.embedding.v1 import embedding_pb2 as pb
 from flotilla.embedding.v1 import embedding_pb2_grpc
 from grpc_health.v1 import health_pb2_grpc
+from opentelemetry import trace
 from prometheus_client import CollectorRegistry
 
 from services.common.errors import Kind, ServiceError, invalid
@@ -31,16 +32,15 @@ _BYTES = {
 }
 
 
-def telemetry() -> Telemetry:
+def telemetry(tracer: trace.Tracer | None = None) -> Telemetry:
     """Instruments that go nowhere but into a registry of their own."""
-    from opentelemetry import trace
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
     from opentelemetry.sdk.metrics import MeterProvider
 
     registry = CollectorRegistry()
     reader = PrometheusMetricReader(registry=registry, disable_target_info=True, scope_info_enabled=False)
     meters = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
-    return Telemetry(meters.get_meter("test"), trace.NoOpTracer(), registry, (meters.shutdown,))
+    return Telemetry(meters.get_meter("test"), tracer or trace.NoOpTracer(), registry, (meters.shutdown,))
 
 
 def vector(text: str) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import httpx
+from opentelemetry.trace import Tracer
 
 from services.common.interceptors import Boundary
 from services.common.server import GrpcListener, HttpListener
@@ -46,10 +47,10 @@ class Gateway:
 
 
 @asynccontextmanager
-async def running(*addresses: str, **settings: Any) -> AsyncIterator[Gateway]:
+async def running(*addresses: str, tracer: Tracer | None = None, **settings: Any) -> AsyncIterator[Gateway]:
     """Run a gateway in front of `addresses` while the block runs."""
     chosen = GatewaySettings(embedding_addresses=",".join(addresses), **settings)
-    instruments = telemetry()
+    instruments = telemetry(tracer)
     fleet = Fleet.of(chosen, instruments)
     health, directory = GatewayHealth.over(fleet), Directory(fleet)
     with health.phase(CONNECT):

@@ -1,9 +1,13 @@
 """What every request gets: id, trace context, deadline, metrics."""
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, format_span_id
 
 from tests.integration.gateway.fake_embedding import FakeEmbedding
-from tests.integration.gateway.gateway import Gateway
+from tests.integration.gateway.gateway import Gateway, running
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -88,3 +92,19 @@ async def test_a_fault_of_the_gateway_tells_nothing_and_is_logged(
     assert "secret" not in response.text
     assert response.headers["x-request-id"] in response.json()["error"]["message"]
     assert "RuntimeError: secret" in caplog.text
+
+
+async def test_the_span_of_a_request_is_between_the_caller_and_the_service(embedding: FakeEmbedding) -> None:
+    spans, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    async with running(embedding.address, tracer=provider.get_tracer("test")) as gateway:
+        gateway.http.headers["traceparent"] = TRACEPARENT
+        await gateway.embed()
+    (span,) = spans.get_finished_spans()
+    assert (span.name, span.kind) == ("POST /v1/embeddings", SpanKind.SERVER)
+    assert span.parent is not None
+    assert format_span_id(span.parent.span_id) == "b7ad6b7169203331"
+    assert span.context is not None
+    assert format_span_id(span.context.span_id) in embedding.metadata[-1]["traceparent"]
+    assert span.attributes is not None
+    assert span.attributes["http.response.status_code"] == 200

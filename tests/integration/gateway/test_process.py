@@ -1,0 +1,83 @@
+"""`python -m services.gateway` from the outside: start, SIGTERM under load, a port in use."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.integration.gateway.fake_embedding import MODEL, FakeEmbedding
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@asynccontextmanager
+async def process(**settings: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    ports = {f"FLOTILLA_GATEWAY_{name}_PORT": "0" for name in ("HTTP", "GRPC", "METRICS")}
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}", **ports, **settings}
+    started = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.gateway", cwd=ROOT, env=environment, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        yield started
+    finally:
+        if started.returncode is None:
+            started.kill()
+        await started.wait()
+
+
+async def records(started: asyncio.subprocess.Process) -> AsyncIterator[dict[str, Any]]:
+    assert started.stderr is not None
+    async for line in started.stderr:
+        yield json.loads(line)
+
+
+async def http_port(log: AsyncIterator[dict[str, Any]]) -> int:
+    """Read the log until the process is ready; return the port of the API, which is opened after that of health."""
+    port = 0
+    async for record in log:
+        if found := re.fullmatch(r"HTTP listens on .*:(\d+)", record["message"]):
+            port = int(found[1])
+        if record["message"].startswith("ready"):
+            return port
+    raise AssertionError("it never became ready")
+
+
+async def test_sigterm_finishes_what_is_in_flight_and_exits_0() -> None:
+    async with (
+        FakeEmbedding().running() as fake,
+        process(FLOTILLA_GATEWAY_EMBEDDING_ADDRESSES=fake.address, FLOTILLA_DRAIN_PROPAGATION_SECONDS="0") as started,
+    ):
+        fake.behave = fake.hang
+        log = records(started)
+        url = f"http://127.0.0.1:{await http_port(log)}"
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as client:
+            call = asyncio.create_task(client.post("/v1/embeddings", json={"model": MODEL, "input": "a"}))
+            await fake.entered.wait()
+            started.send_signal(signal.SIGTERM)
+            async for record in log:
+                if "finishing" in record["message"]:
+                    break
+            fake.release.set()
+            assert (await call).status_code == 200
+        messages = [record["message"] async for record in log]
+        assert await started.wait() == 0
+        assert messages[-1] == "stopped"
+
+
+async def test_a_port_in_use_is_one_clear_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with process(FLOTILLA_GATEWAY_HTTP_PORT=str(port)) as started:
+            errors = [record async for record in records(started) if record["level"] == "ERROR"]
+            assert await started.wait() == 1
+    assert len(errors) == 1
+    assert str(port) in errors[0]["message"]
