@@ -93,6 +93,7 @@ _SENTENCES = {
     "list_type": "{field} must be a list",
     "string_too_short": "{field} must not be empty",
     "too_short": "{field} must not be empty",
+    "too_long": "{field} has too many items",
     "model_attributes_type": "{field} must be an object",
     "model_type": "{field} must be an object",
     "dict_type": "{field} must be an object",

@@ -6,6 +6,8 @@ from fastapi import Header
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 from pydantic_core import PydanticCustomError
 
+MOST_ITEMS = 2048  # of the contract: inputs, passages
+
 
 class RequestBody(BaseModel):
     """A request body: nothing is converted, and a parameter nobody knows is an error, as in OpenAI and NIM."""
@@ -27,6 +29,12 @@ def seconds(timeout_ms: int | None) -> float | None:
 def fault(field: str, sentence: str) -> PydanticCustomError:
     """Return the validation error "<field> <sentence>" for checks that a type cannot express in one sentence."""
     return PydanticCustomError("field", "{field} {sentence}", {"field": field, "sentence": sentence})
+
+
+def count(field: str, values: list[Any], most: int = MOST_ITEMS) -> None:
+    """Refuse a list too long before any work is put into it: one such body would hold up everyone else's requests."""
+    if len(values) > most:
+        raise fault(field, f"has {len(values)} items; it takes 1 to {most}")
 
 
 def text(field: str, value: Any) -> str:

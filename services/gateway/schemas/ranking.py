@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, PlainValidator
 
-from services.gateway.schemas.common import ModelId, RequestBody, Text, fault, text
+from services.gateway.schemas.common import MOST_ITEMS, ModelId, RequestBody, Text, count, fault, text
 
 
 class TextObject(RequestBody):
@@ -18,7 +18,7 @@ class RankingRequest(RequestBody):
 
     model: ModelId
     query: TextObject
-    passages: list[TextObject] = Field(min_length=1)
+    passages: list[TextObject] = Field(min_length=1, max_length=MOST_ITEMS)
     """1 to 2,048 passages."""
     truncate: Literal["NONE", "START", "END"] = "NONE"
     """What happens to a text over the model's limit: an error, or tokens dropped from the start or the end."""
@@ -51,6 +51,7 @@ def _read_documents(value: Any) -> list[str]:
     """Return the texts. One sentence, where a union would report every branch."""
     if not isinstance(value, list):
         raise fault("documents", "must be a list of strings, or of objects with text")
+    count("documents", value)
     return [_document(f"documents[{i}]", item) for i, item in enumerate(value)]
 
 

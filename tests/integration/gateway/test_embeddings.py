@@ -75,6 +75,8 @@ async def test_model_suffixes_stand_for_input_type(
         ({"input": ""}, 400, "input[0]"),
         ({"input": ["a", ""]}, 400, "input[1]"),
         ({"input": ["a"] * 2049}, 400, "input"),
+        ({"input": [[1]] * 2049}, 400, "input"),
+        ({"input": [1] * 200_000}, 400, "input"),
         ({"input": {"text": "a"}}, 400, "input"),
         ({"input": 1}, 400, "input"),
         ({"input": None}, 400, "input"),

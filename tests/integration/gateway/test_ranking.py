@@ -36,6 +36,8 @@ async def test_rerank_returns_documents_when_asked(gateway: Gateway) -> None:
         ("ranking", RANKING | {"passages": [{"text": "a"}, {"txt": "b"}]}, "passages[1].text"),
         ("ranking", RANKING | {"passages": [{"text": ""}]}, "passages[0]"),
         ("ranking", RANKING | {"query": "q"}, "query"),
+        ("ranking", RANKING | {"passages": [{"text": "a"}] * 2049}, "passages"),
+        ("rerank", RERANK | {"documents": ["a"] * 2049}, "documents"),
         ("ranking", RANKING | {"query": {"text": 1}}, "query.text"),
         ("ranking", RANKING | {"top_n": 1}, "top_n"),
         ("rerank", RERANK | {"documents": ["a", 1]}, "documents[1]"),
