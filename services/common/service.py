@@ -110,24 +110,35 @@ class _Start:
 
     async def _triton(self, work: Any) -> TritonClient:
         settings, closing = self._settings, self._lifecycle.closing
-        url = settings.triton_url
-        if url is None:
-            process = TritonProcess(
-                work / "repository",
-                work,
-                on_down=lambda why: self._health.down("triton", why),
-                on_up=self._triton_is_up,
-            )
-            await closing.enter_async_context(process.running())
-            self._metrics_url = process.metrics_url
-            self._telemetry.gauge("flotilla_triton_restarts", "Times Triton was restarted.", lambda: process.restarts)
-            url = process.url
-        self._client = TritonClient(url, settings.max_message_bytes)
-        client = await closing.enter_async_context(self._client)
-        if settings.triton_url is not None and not await client.server_ready(timeout=10):
-            raise StartupError(f"the Triton at {url} is not ready")
-        return client
+        if settings.triton_url is not None:
+            client = await closing.enter_async_context(TritonClient(settings.triton_url, settings.max_message_bytes))
+            if not await client.server_ready(timeout=10):
+                raise StartupError(f"the Triton at {settings.triton_url} is not ready")
+            return client
+        watch = _Watch(self._health)
+        process = TritonProcess(work / "repository", work, watch.down, watch.up)
+        watch.client = TritonClient(process.url, settings.max_message_bytes)
+        await closing.enter_async_context(process.running())
+        self._metrics_url = process.metrics_url
+        self._telemetry.gauge("flotilla_triton_restarts", "Times Triton was restarted.", lambda: process.restarts)
+        return await closing.enter_async_context(watch.client)
 
-    async def _triton_is_up(self) -> None:
-        await self._client.connected()  # not merely up: the channel may be waiting out a back-off
-        await self._health.up("triton")
+
+@dataclass(slots=True)
+class _Watch:
+    """What follows when our Triton goes and comes."""
+
+    health: Health
+    client: TritonClient | None = None
+
+    async def down(self, why: str) -> None:
+        """Send nothing to it, and tell the callers."""
+        if self.client is not None:
+            self.client.pause()
+        await self.health.down("triton", why)
+
+    async def up(self) -> None:
+        """Ready is more than up: our channel may be waiting out a back-off."""
+        if self.client is not None:
+            await self.client.resume()
+        await self.health.up("triton")

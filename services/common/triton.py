@@ -48,7 +48,19 @@ class TritonClient:
     def __init__(self, url: str, max_message_bytes: int = 64 * 1024 * 1024) -> None:
         """`url` is host:port of Triton's gRPC interface."""
         self._channel = grpc.aio.insecure_channel(url, options=channel_options(max_message_bytes))
-        self.stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._away = False
+
+    @property
+    def stub(self) -> Any:
+        """The generated stub. Raises UNAVAILABLE while Triton is away."""
+        if self._away:
+            raise _unavailable(ServiceError(Kind.UNAVAILABLE, ""))
+        return self._stub
+
+    def pause(self) -> None:
+        """Send nothing until `resume`: calls fail at once, and a Triton that is starting gets none."""
+        self._away = True
 
     async def __aenter__(self) -> Self:
         return self
@@ -59,14 +71,15 @@ class TritonClient:
     async def server_ready(self, timeout: float = 1.0) -> bool:
         """Whether Triton answers and all its models are ready."""
         try:
-            reply = await self.stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=timeout)
+            reply = await self._stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=timeout)
         except grpc.RpcError:
             return False
         return bool(reply.ready)
 
-    async def connected(self) -> None:
-        """Wait until Triton is reached over this connection."""
-        await self.stub.ServerReady(service_pb2.ServerReadyRequest(), wait_for_ready=True, timeout=60.0)
+    async def resume(self) -> None:
+        """Wait until Triton, which is ready, is reached over this connection, then send calls again."""
+        await self._stub.ServerReady(service_pb2.ServerReadyRequest(), wait_for_ready=True, timeout=60.0)
+        self._away = False
 
     async def infer(
         self, model: str, inputs: Tensors, outputs: Sequence[str], timeout: float | None = None
@@ -96,12 +109,17 @@ def triton_error(error: grpc.RpcError) -> ServiceError:
     """Return what a failed call to Triton means to our caller."""
     fault = from_rpc_error(error)
     if fault.kind is Kind.UNAVAILABLE or any(sign in fault.message for sign in _DEAD_STUB):
-        fault.kind = Kind.UNAVAILABLE
-        fault.message = "the inference server is not available; it is being restarted"
-        fault.code = "triton_unavailable"
-        fault.retry_after = 2.0
-    elif fault.kind is Kind.INTERNAL:
+        return _unavailable(fault)
+    if fault.kind is Kind.INTERNAL:
         fault.message = f"the model failed: {fault.message}"
+    return fault
+
+
+def _unavailable(fault: ServiceError) -> ServiceError:
+    fault.kind = Kind.UNAVAILABLE
+    fault.message = "the inference server is not available; it is being restarted"
+    fault.code = "triton_unavailable"
+    fault.retry_after = 2.0
     return fault
 
 

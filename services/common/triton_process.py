@@ -7,14 +7,15 @@ death of any child of tritonserver restarts the whole.
 
 import asyncio
 import contextlib
-import ctypes
 import hashlib
 import logging
+import os
 import random
 import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import sysconfig
 import time
@@ -22,7 +23,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
+from typing import IO, cast
 
 import psutil
 
@@ -47,6 +48,16 @@ START_SECONDS = 300.0
 STABLE_SECONDS = 60.0
 BACKOFF_SECONDS = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
 POLL_SECONDS = 0.25
+LOG_LINE_BYTES = 1 << 20
+# Has the kernel kill Triton when we die (prctl PR_SET_PDEATHSIG), so that nothing is left behind. Neither a preexec_fn
+# nor asyncio's own start of a process: both fork, and the fork handlers of a gRPC at work crash the child now and then.
+# Popen without a preexec_fn uses vfork, which runs no handlers.
+_DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 # Below the range the kernel takes outgoing ports from: the port of a Triton that restarts is not taken meanwhile.
 PORTS = range(20_000, 32_000)
@@ -105,7 +116,7 @@ class TritonProcess:
     ) -> None:
         self._repository, self._work = repository, work
         self._on_down, self._on_up = on_down, on_up
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._children: list[psutil.Process] = []
         self._logs: asyncio.Task[None] | None = None
         self._last_error = ""
@@ -141,7 +152,7 @@ class TritonProcess:
         finally:
             await self._stop()
 
-    async def _start(self, binary: Binary) -> asyncio.subprocess.Process:
+    async def _start(self, binary: Binary) -> subprocess.Popen[bytes]:
         venv_bin = str(Path(sys.executable).parent)  # the stub takes its packages from the first bin of PATH
         environment = {
             "PATH": f"{venv_bin}:/usr/local/bin:/usr/bin:/bin",
@@ -152,7 +163,8 @@ class TritonProcess:
         }
         self._last_error = ""
         self._free_memory()
-        self._process = await asyncio.create_subprocess_exec(
+        command = [
+            *(sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())),
             str(binary.program),
             f"--model-repository={self._repository}",
             f"--backend-directory={binary.backends}",
@@ -165,11 +177,13 @@ class TritonProcess:
             "--exit-timeout-secs=0",  # calls have been finished before it is stopped; it polls in whole seconds
             f"--backend-config=python,shm-region-prefix-name={self._memory_prefix}",
             "--log-verbose=0",
+        ]
+        self._process = subprocess.Popen(  # noqa: ASYNC220  # the kernel ties it to the thread that starts it
+            command,
             env=environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            preexec_fn=_die_with_parent,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C in a terminal is for the parent, which drains first
         )
         self._logs = asyncio.create_task(self._fold_logs(self._process))
@@ -178,18 +192,18 @@ class TritonProcess:
         _log.info("Triton is ready: %s, %d stubs", self.url, len(self._children))
         return self._process
 
-    async def _wait_ready(self, process: asyncio.subprocess.Process) -> None:
+    async def _wait_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_SECONDS
         async with TritonClient(self.url) as client:
             while not await client.server_ready():
-                if process.returncode is not None:
+                if process.poll() is not None:
                     await asyncio.sleep(POLL_SECONDS)  # let the last log lines arrive
                     raise StartupError(f"Triton exited with {process.returncode}: {self._last_error or 'see its log'}")
                 if time.monotonic() > deadline:
                     raise StartupError(f"Triton is not ready after {START_SECONDS:.0f} s: {self._last_error}")
                 await asyncio.sleep(0.05)
 
-    async def _supervise(self, binary: Binary, process: asyncio.subprocess.Process) -> None:
+    async def _supervise(self, binary: Binary, process: subprocess.Popen[bytes]) -> None:
         failures, ready_since = 0, time.monotonic()
         while True:
             why = await self._wait_for_death(process)
@@ -211,31 +225,27 @@ class TritonProcess:
             ready_since = time.monotonic()
             await self._on_up()
 
-    async def _wait_for_death(self, process: asyncio.subprocess.Process) -> str:
-        exited = asyncio.ensure_future(process.wait())
+    async def _wait_for_death(self, process: subprocess.Popen[bytes]) -> str:
         try:
-            while not exited.done():
-                await asyncio.wait({exited}, timeout=POLL_SECONDS)
+            while process.poll() is None:
+                await asyncio.sleep(POLL_SECONDS)
                 for child in self._children:
                     if not child.is_running() or child.status() == psutil.STATUS_ZOMBIE:
                         return f"Triton's child process {child.pid} has died"
             return f"Triton has died (exit code {process.returncode})"
         except psutil.NoSuchProcess as error:
             return f"Triton's child process {error.pid} has died"
-        finally:
-            exited.cancel()
 
     async def _stop(self, grace: float = 35.0) -> None:
         process = self._process
         if process is None:
             return
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM if grace else signal.SIGKILL)
-            try:
-                await asyncio.wait_for(process.wait(), grace or 10)
-            except TimeoutError:
+        process.send_signal(signal.SIGTERM if grace else signal.SIGKILL)
+        deadline = time.monotonic() + grace
+        while process.poll() is None:
+            if time.monotonic() > deadline:
                 process.kill()
-                await process.wait()
+            await asyncio.sleep(0.02)
         for child in self._children:  # stubs of a killed server
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
@@ -251,22 +261,23 @@ class TritonProcess:
         for region in SHARED_MEMORY.glob(f"{self._memory_prefix}*"):
             region.unlink(missing_ok=True)
 
-    async def _fold_logs(self, process: asyncio.subprocess.Process) -> None:
-        output = cast("asyncio.StreamReader", process.stdout)
-        while line := await output.readline():
-            text = line.decode(errors="replace").rstrip()
-            match = _LINE.match(text)
-            level = _LEVELS[match[1]] if match else logging.DEBUG
-            if match and any(known in text for known in _HARMLESS):
-                level = logging.DEBUG
-            if level >= logging.ERROR and match:
-                self._last_error = match["text"].strip('" ')
-            _log.log(level, "%s", match["text"].strip('"') if match else text)
+    async def _fold_logs(self, process: subprocess.Popen[bytes]) -> None:
+        output = asyncio.StreamReader(limit=LOG_LINE_BYTES)
+        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(output), cast("IO[bytes]", process.stdout)
+        )
+        with contextlib.closing(pipe):
+            while line := await output.readline():
+                self._fold(line.decode(errors="replace").rstrip())
 
-
-def _die_with_parent() -> None:
-    """Ask the kernel to kill this child when its parent dies (prctl PR_SET_PDEATHSIG), so nothing is left behind."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    def _fold(self, text: str) -> None:
+        match = _LINE.match(text)
+        level = _LEVELS[match[1]] if match else logging.DEBUG
+        if match and any(known in text for known in _HARMLESS):
+            level = logging.DEBUG
+        if level >= logging.ERROR and match:
+            self._last_error = match["text"].strip('" ')
+        _log.log(level, "%s", match["text"].strip('"') if match else text)
 
 
 def _free_ports(count: int) -> list[int]:
