@@ -3,8 +3,6 @@
 import asyncio
 import json
 import os
-import shutil
-import signal
 import socket
 
 import grpc
