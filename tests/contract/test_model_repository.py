@@ -1,0 +1,60 @@
+"""Every config.pbtxt and every variant keeps the contract that the service relies on."""
+
+from pathlib import Path
+
+import pytest
+
+from services.common.contract import datatype
+from services.common.manifest import load_manifest, triton_name
+from services.common.runtime_repository import MODEL_REPOSITORY, read_config
+from services.embedding.model import check_config, contracts
+
+MODELS = {path.name: path for path in MODEL_REPOSITORY.glob("*/*") if path.is_dir()}
+CONFIGS = sorted([*MODEL_REPOSITORY.glob("*/*/config.pbtxt"), *MODEL_REPOSITORY.glob("*/*/configs/*.pbtxt")])
+CONTRACTS = {
+    name: contract for model in load_manifest().for_service("embedding") for name, contract in contracts(model).items()
+}
+
+
+def label(path: Path) -> str:
+    return str(path.relative_to(MODEL_REPOSITORY))
+
+
+def model_of(path: Path) -> str:
+    return path.parent.name if path.name == "config.pbtxt" else path.parent.parent.name
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=label)
+def test_a_config_is_named_as_its_folder_and_batches(path):
+    config = read_config(path)
+    assert config.name == model_of(path)
+    assert config.max_batch_size >= 16
+    assert config.name == triton_name(config.name)
+
+
+@pytest.mark.parametrize("path", [p for p in CONFIGS if model_of(p) in CONTRACTS], ids=label)
+def test_a_config_keeps_its_contract(path):
+    check_config(read_config(path), CONTRACTS[model_of(path)])
+
+
+def test_model_names_are_unique_over_the_fleet():
+    names = [path.name for path in MODEL_REPOSITORY.glob("*/*") if path.is_dir()]
+    assert len(names) == len(set(names))
+    assert names
+
+
+@pytest.mark.parametrize("path", [p for p in CONFIGS if read_config(p).HasField("ensemble_scheduling")], ids=label)
+def test_the_steps_of_an_ensemble_fit_together(path):
+    config = read_config(path)
+    known = {tensor.name: (datatype(tensor.data_type), tuple(tensor.dims)) for tensor in config.input}
+    for step in config.ensemble_scheduling.step:
+        part = read_config(MODELS[step.model_name] / "config.pbtxt")
+        inputs = {t.name: (datatype(t.data_type), tuple(t.dims)) for t in part.input}
+        outputs = {t.name: (datatype(t.data_type), tuple(t.dims)) for t in part.output}
+        assert set(step.input_map) == set(inputs)
+        assert set(step.output_map) <= set(outputs)
+        for name, source in step.input_map.items():
+            assert known[source] == inputs[name]
+        known |= {target: outputs[name] for name, target in step.output_map.items()}
+        assert part.max_batch_size >= config.max_batch_size
+    assert {t.name: (datatype(t.data_type), tuple(t.dims)) for t in config.output}.items() <= known.items()
