@@ -10,7 +10,6 @@ from services.common.errors import Kind, ServiceError
 from services.common.load import Load
 from tests.waiting import turns
 
-
 LIMITS = BatchLimits(16, 4096, 1)
 
 
