@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -15,15 +14,11 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from services.common import errors, request_context
 from services.common.errors import Kind, ServiceError, invalid
-from services.common.telemetry import SECONDS, Telemetry, extract
+from services.common.telemetry import SECONDS, TRACE_PARENT, Telemetry, extract
 
 _log = logging.getLogger(__name__)
+Context = grpc.aio.ServicerContext[Any, Any]
 _UNOBSERVED = ("/grpc.health.v1.Health/", "/grpc.reflection.")
-
-
-@dataclass(slots=True)
-class _Outcome:
-    code: str = grpc.StatusCode.OK.name
 
 
 class _Reader:
@@ -86,7 +81,7 @@ class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def _unary(
         self, method: str, behaviour: Callable[..., Awaitable[Any]], read: _Reader
     ) -> Callable[..., Awaitable[Any]]:
-        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        async def call(request: Any, context: Context) -> Any:
             async with self._observed(method, context):
                 return await behaviour(read(request), context)
 
@@ -95,7 +90,7 @@ class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def _streaming(
         self, method: str, behaviour: Callable[..., AsyncGenerator[Any, None]], read: _Reader
     ) -> Callable[..., AsyncIterator[Any]]:
-        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        async def call(request: Any, context: Context) -> AsyncIterator[Any]:
             async with (
                 self._observed(method, context),
                 aclosing(behaviour(read(request), context)) as responses,
@@ -106,54 +101,49 @@ class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         return call
 
     @asynccontextmanager
-    async def _observed(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
-        metadata = {str(key): value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    async def _observed(self, method: str, context: Context) -> AsyncIterator[None]:
+        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         request_id = request_context.adopt_request_id(metadata.get(request_context.REQUEST_ID))
         context.set_trailing_metadata(((request_context.REQUEST_ID, request_id),))
-        outcome, began = _Outcome(), time.perf_counter()
-        otel_context.attach(extract(metadata))
+        code, began = grpc.StatusCode.OK.name, time.perf_counter()
+        if TRACE_PARENT in metadata:
+            otel_context.attach(extract(metadata))
         with self._tracer.start_as_current_span(
             method[1:], kind=SpanKind.SERVER, record_exception=False, set_status_on_exception=False
         ) as span:
             try:
-                async with self._typed_errors(context, outcome, request_id):
-                    if self._refusing():
-                        raise ServiceError(Kind.NOT_STARTED, "this replica is shutting down; the call was not started")
-                    yield
+                if self._refusing():
+                    raise ServiceError(Kind.NOT_STARTED, "this replica is shutting down; the call was not started")
+                yield
+            except asyncio.CancelledError:
+                code = grpc.StatusCode.CANCELLED.name
+                raise
+            except grpc.aio.AbortError:
+                code = _abort_code(context)
+                raise
+            except ServiceError as error:
+                code = error.row.grpc.name
+                await _abort(context, error, request_id)
+            except Exception:
+                _log.exception("unexpected failure in a gRPC call")
+                code = grpc.StatusCode.INTERNAL.name
+                internal = ServiceError(Kind.INTERNAL, f"internal error; request id {request_id}")
+                await _abort(context, internal, request_id)
             finally:
-                attributes = {"rpc.method": method[1:], "rpc.response.status_code": outcome.code}
-                span.set_attributes({"rpc.system.name": "grpc", **attributes})
-                if outcome.code != grpc.StatusCode.OK.name:
-                    span.set_status(StatusCode.ERROR, outcome.code)
+                attributes = {"rpc.method": method[1:], "rpc.response.status_code": code}
                 self._duration.record(time.perf_counter() - began, attributes)
-
-    @asynccontextmanager
-    async def _typed_errors(
-        self, context: grpc.aio.ServicerContext[Any, Any], outcome: _Outcome, request_id: str
-    ) -> AsyncIterator[None]:
-        try:
-            yield
-        except asyncio.CancelledError:
-            outcome.code = grpc.StatusCode.CANCELLED.name
-            raise
-        except grpc.aio.AbortError:
-            outcome.code = _abort_code(context)
-            raise
-        except ServiceError as error:
-            outcome.code = error.row.grpc.name
-            await _abort(context, error, request_id)
-        except Exception:
-            _log.exception("unexpected failure in a gRPC call")
-            outcome.code = grpc.StatusCode.INTERNAL.name
-            await _abort(context, ServiceError(Kind.INTERNAL, f"internal error; request id {request_id}"), request_id)
+                if span.is_recording():
+                    span.set_attributes({"rpc.system.name": "grpc", **attributes})
+                    if code != grpc.StatusCode.OK.name:
+                        span.set_status(StatusCode.ERROR, code)
 
 
-async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: ServiceError, request_id: str) -> None:
+async def _abort(context: Context, error: ServiceError, request_id: str) -> None:
     status = rpc_status.to_status(errors.to_status(error))
     trailing = (*status.trailing_metadata, (request_context.REQUEST_ID, request_id))
     await context.abort(status.code, status.details, trailing)
 
 
-def _abort_code(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+def _abort_code(context: Context) -> str:
     code: Any = context.code()
     return code.name if isinstance(code, grpc.StatusCode) else grpc.StatusCode(code).name if code else "UNKNOWN"

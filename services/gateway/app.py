@@ -13,6 +13,7 @@ from services.gateway.edge import Edge
 from services.gateway.errors import http_error, service_error, unexpected_error, validation_error
 from services.gateway.fleet import Fleet
 from services.gateway.health import GatewayHealth
+from services.gateway.json_route import Shortcut
 from services.gateway.routers import embeddings, health, metadata, models, ranking
 from services.gateway.settings import GatewaySettings
 from services.gateway.version import release
@@ -28,9 +29,14 @@ def create_app(
     app.add_exception_handler(RequestValidationError, validation_error)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(Exception, unexpected_error)
-    app.include_router(embeddings.create_router(fleet.embedding.backend, directory))
-    app.include_router(ranking.create_router(fleet.embedding.backend))
-    app.include_router(models.create_router(directory))
-    app.include_router(health.create_router(gateway_health, directory, telemetry))
-    app.include_router(metadata.create_router(directory))
-    return Edge(Bodies(app, settings.body_limit_bytes, settings.body_timeout_seconds), gateway_health, telemetry)
+    routers = [
+        embeddings.create_router(fleet.embedding.backend, directory),
+        ranking.create_router(fleet.embedding.backend),
+        models.create_router(directory),
+        health.create_router(gateway_health, directory, telemetry),
+        metadata.create_router(directory),
+    ]
+    for router in routers:
+        app.include_router(router)
+    served = Shortcut(app, (route for router in routers for route in router.routes))
+    return Edge(Bodies(served, settings.body_limit_bytes, settings.body_timeout_seconds), gateway_health, telemetry)

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.common import request_context
 from services.common.health import Health
-from services.common.telemetry import SECONDS, Telemetry, extract
+from services.common.telemetry import SECONDS, TRACE_PARENT, Telemetry, extract
 from services.gateway.errors import respond, unexpected
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,8 @@ class Edge:
         headers = [(b"x-request-id", identifier.encode())]
         if self._health.draining:
             headers.append((b"connection", b"close"))
-        otel_context.attach(extract(carried))
+        if TRACE_PARENT in carried:
+            otel_context.attach(extract(carried))
         self._active += 1
         try:
             await self._observed(scope, receive, _Exchange(send, headers))

@@ -58,7 +58,8 @@ async def http_error(request: Request, error: Exception) -> Response:
 async def validation_error(_: Request, error: Exception) -> Response:
     """Answer a request that does not have the form its route asks for."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    return respond(_refusal(error.errors()[0]))
+    fault = error.errors()[0]
+    return respond(refusal({**fault, "loc": fault["loc"][1:]}))  # without "query", "path"
 
 
 async def unexpected_error(_: Request, __: Exception) -> Response:
@@ -100,13 +101,15 @@ _SENTENCES = {
 }
 
 
-def _refusal(fault: Mapping[str, Any]) -> ServiceError:
-    """Return the error for one fault of pydantic: https://docs.pydantic.dev/latest/errors/validation_errors/."""
+def refusal(fault: Mapping[str, Any], field: str | None = None) -> ServiceError:
+    """Return the error for one fault of pydantic: https://docs.pydantic.dev/latest/errors/validation_errors/.
+
+    `field` names what was validated where that is no field of the body.
+    """
     context = fault.get("ctx", {})
-    field = context["field"] if fault["type"] == "field" else _dotted(fault["loc"][1:])
+    field = context["field"] if fault["type"] == "field" else field or _dotted(fault["loc"])
     if not field:
-        what = "is empty; it must be" if fault["type"] == "missing" else "must be"
-        return ServiceError(Kind.INVALID_ARGUMENT, f"the request body {what} a JSON object")
+        return ServiceError(Kind.INVALID_ARGUMENT, "the request body must be a JSON object")
     if fault["type"] == "field":
         message = fault["msg"]
     elif fault["type"] == "literal_error":

@@ -15,9 +15,10 @@ class RequestBody(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True)
 
 
+TIMEOUT_HEADER = "x-flotilla-timeout-ms"
 TimeoutMs = Annotated[
     int | None,
-    Header(alias="x-flotilla-timeout-ms", ge=1, le=86_400_000, description="Deadline of this request in milliseconds."),
+    Header(alias=TIMEOUT_HEADER, ge=1, le=86_400_000, description="Deadline of this request in milliseconds."),
 ]
 
 
