@@ -18,7 +18,7 @@ PORTIONS = 10
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Proportional set size in MB of each process tree after so many requests."""
+    """Proportional set size in MB of each process after so many requests."""
 
     requests: int
     megabytes: dict[str, float]
@@ -51,12 +51,15 @@ async def run(requests: int, clients: int, state_dir: Path, say: Callable[[str],
             measured = await measure(Job("http", target, payloads, clients, 0, warmup_seconds=0, limit=share))
             result.requests += len(measured.latencies)
             result.errors += measured.errors
-            sizes = {name: _tree_megabytes(pid) for name, pid in pids.items() if pid is not None}
+            sizes = {name: size for service, pid in pids.items() for name, size in _megabytes(service, pid).items()}
             result.samples.append(Sample(result.requests, sizes))
         result.rate = result.requests / (time.perf_counter() - began)
     return result
 
 
-def _tree_megabytes(pid: int) -> float:
-    root = psutil.Process(pid)
-    return sum(process.memory_full_info().pss for process in [root, *root.children(recursive=True)]) / 1e6
+def _megabytes(name: str, pid: int | None) -> dict[str, float]:
+    """Return the proportional set size of a service and, apart from it, of the Triton it has started."""
+    service = psutil.Process(pid)
+    triton = sum(child.memory_full_info().pss for child in service.children(recursive=True))
+    own = {name: service.memory_full_info().pss / 1e6}
+    return {**own, f"{name}'s Triton": triton / 1e6} if triton else own

@@ -2,35 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
+from tests.bad_requests import connected, head, status_line
 from tests.integration.gateway.fake_embedding import MODEL, FakeEmbedding
 from tests.integration.gateway.gateway import Gateway, running
 
 BODY = json.dumps({"model": MODEL, "input": "hello"}).encode()
 
 
-def head(length: int | None) -> bytes:
-    size = "transfer-encoding: chunked" if length is None else f"content-length: {length}"
-    return f"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{size}\r\n\r\n".encode()
-
-
-@asynccontextmanager
-async def connected(gateway: Gateway) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.http_port)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-
-
-async def status_line(reader: asyncio.StreamReader) -> bytes:
-    return await asyncio.wait_for(reader.readline(), 10)
-
-
 async def test_a_declared_length_over_the_limit_is_refused_at_once(gateway: Gateway) -> None:
-    async with connected(gateway) as (reader, writer):
+    async with connected(gateway.http_port) as (reader, writer):
         writer.write(head(100 * 1024 * 1024))
         assert b" 413 " in await status_line(reader)
     assert (await gateway.embed()).status_code == 200
@@ -47,7 +28,7 @@ async def test_a_body_of_100_mb_is_refused_and_the_connection_lives_on(gateway: 
 
 
 async def test_an_undeclared_length_over_the_limit_is_refused_while_it_arrives(embedding: FakeEmbedding) -> None:
-    async with running(embedding.address, body_limit_bytes=4096) as gateway, connected(gateway) as (reader, writer):
+    async with running(embedding.address, body_limit_bytes=4096) as gateway, connected(gateway.http_port) as (reader, writer):
         writer.write(head(None) + b"2000\r\n" + b" " * 0x2000 + b"\r\n")
         assert b" 413 " in await status_line(reader)
     assert embedding.requests == []
@@ -55,7 +36,7 @@ async def test_an_undeclared_length_over_the_limit_is_refused_while_it_arrives(e
 
 async def test_a_slow_body_is_408_and_the_connection_is_closed(embedding: FakeEmbedding) -> None:
     async with running(embedding.address, body_timeout_seconds=0.05) as gateway:
-        async with connected(gateway) as (reader, writer):
+        async with connected(gateway.http_port) as (reader, writer):
             writer.write(head(len(BODY)) + BODY[:5])
             answer = await asyncio.wait_for(reader.read(), 10)
         assert b" 408 " in answer.splitlines()[0]
@@ -65,7 +46,7 @@ async def test_a_slow_body_is_408_and_the_connection_is_closed(embedding: FakeEm
 
 async def test_a_client_that_leaves_cancels_the_call_to_the_service(gateway: Gateway, embedding: FakeEmbedding) -> None:
     embedding.behave = embedding.hang
-    async with connected(gateway) as (_, writer):
+    async with connected(gateway.http_port) as (_, writer):
         writer.write(head(len(BODY)) + BODY)
         await asyncio.wait_for(embedding.entered.wait(), 10)
     await asyncio.wait_for(embedding.cancelled.wait(), 10)
@@ -76,7 +57,7 @@ async def test_a_client_that_leaves_cancels_the_call_to_the_service(gateway: Gat
 
 async def test_a_half_closed_connection_counts_as_left(gateway: Gateway, embedding: FakeEmbedding) -> None:
     embedding.behave = embedding.hang
-    async with connected(gateway) as (_, writer):
+    async with connected(gateway.http_port) as (_, writer):
         writer.write(head(len(BODY)) + BODY)
         await asyncio.wait_for(embedding.entered.wait(), 10)
         writer.write_eof()
@@ -88,7 +69,7 @@ async def test_a_half_closed_connection_counts_as_left(gateway: Gateway, embeddi
 async def test_a_client_that_leaves_in_the_middle_of_its_body_reaches_no_service(
     gateway: Gateway, embedding: FakeEmbedding
 ) -> None:
-    async with connected(gateway) as (_, writer):
+    async with connected(gateway.http_port) as (_, writer):
         writer.write(head(len(BODY)) + BODY[:5])
         await writer.drain()
     assert (await gateway.embed()).status_code == 200
@@ -96,7 +77,7 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_reaches_no_service
 
 
 async def test_garbage_instead_of_http_is_400(gateway: Gateway) -> None:
-    async with connected(gateway) as (reader, writer):
+    async with connected(gateway.http_port) as (reader, writer):
         writer.write(b"\x16\x03\x01\x02\x00garbage\r\n\r\n")
         assert b" 400 " in await status_line(reader)
     assert (await gateway.embed()).status_code == 200
