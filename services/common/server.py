@@ -8,6 +8,7 @@ import asyncio
 import logging
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
@@ -24,6 +25,7 @@ from services.common.telemetry import Telemetry
 
 _log = logging.getLogger(__name__)
 BACKLOG = 2048
+LINGER_SECONDS = 0.5
 
 
 class StartupError(Exception):
@@ -77,9 +79,17 @@ class HttpListener:
         _log.info("HTTP listens on %s:%d", self._host, self.port)
 
     async def stop(self, grace: float) -> None:
-        """Finish requests in flight, then close."""
+        """Take no new connections, finish requests in flight, then close.
+
+        A connection without a request may have one on its way, and closing it would lose that: it has a moment.
+        """
         if self._serving is None:
             return
+        for server in self._http.servers:
+            server.close()
+        deadline = time.monotonic() + min(grace, LINGER_SECONDS)
+        while self._http.server_state.connections and time.monotonic() < deadline:  # noqa: ASYNC110  # uvicorn tells nobody
+            await asyncio.sleep(0.01)
         self._http.config.timeout_graceful_shutdown = max(1, round(grace))
         self._http.should_exit = True
         await self._serving

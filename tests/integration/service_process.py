@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services.common.settings import CommonSettings
 from services.common.triton import channel_options
+from tests.processes import descendants, stubs_of, triton_of
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,13 +116,13 @@ class ServiceProcess:
         return grpc.aio.insecure_channel(self.address, options=[*channel_options(2 * MAX_MESSAGE_BYTES), *more])
 
     def descendants(self) -> list[psutil.Process]:
-        return psutil.Process(self.pid).children(recursive=True)
+        return descendants(self.pid)
 
     def triton(self) -> psutil.Process:
-        return next(p for p in self.descendants() if "tritonserver" in p.name())
+        return triton_of(self.pid)
 
     def stubs(self) -> list[psutil.Process]:
-        return [p for p in self.descendants() if "triton_python" in p.name()]
+        return stubs_of(self.pid)
 
     def terminate(self) -> None:
         self._process.send_signal(signal.SIGTERM)
@@ -132,7 +133,3 @@ class ServiceProcess:
 
     async def exit_code(self) -> int:
         return await asyncio.to_thread(self._process.wait, 120)
-
-
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]

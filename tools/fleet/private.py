@@ -18,7 +18,10 @@ from tools.fleet.state import FleetState, ProcessState, StateFile
 class PrivateFleet:
     """A running fleet: its processes by name."""
 
-    def __init__(self, state: FleetState) -> None:
+    def __init__(self, state: FleetState, state_dir: Path) -> None:
+        self.supervisor = state.pid
+        """Pid of the process that all others are children of."""
+        self.state_dir = state_dir
         self._state = state
 
     def process(self, name: str) -> ProcessState:
@@ -29,6 +32,10 @@ class PrivateFleet:
     def url(self) -> str:
         """Address of the gateway's HTTP API."""
         return f"http://127.0.0.1:{self.process(GATEWAY.name).http_port}"
+
+    async def stop(self) -> None:
+        """Drain and stop it, as `tools/down` does."""
+        await _flotilla({}, "down", "--state-dir", str(self.state_dir))
 
 
 @asynccontextmanager
@@ -44,7 +51,7 @@ async def private_fleet(state_dir: Path, environment: Mapping[str, str] | None =
         state = StateFile(state_dir).read()
         if state is None:
             raise Problem("the fleet has left no state file", f"look into {state_dir}")
-        yield PrivateFleet(state)
+        yield PrivateFleet(state, state_dir)
     finally:
         await _flotilla(changes, "down", "--state-dir", str(state_dir))
 

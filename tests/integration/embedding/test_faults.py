@@ -14,7 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.common.errors import Kind, from_rpc_error
 from tests.integration.conftest import MODEL
-from tests.integration.service_process import ServiceProcess, alive
+from tests.integration.service_process import ServiceProcess
+from tests.processes import alive
 from tests.waiting import until
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING

@@ -5,30 +5,21 @@ import struct
 import grpc
 import pytest
 from flotilla.embedding.v1 import embedding_pb2 as pb
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
 from services.common.errors import Kind, from_rpc_error
 from services.common.triton import service_pb2, service_pb2_grpc
+from tests.bad_calls import BAD_CALLS, EMBED, assert_names, assert_refused, infer, infer_text, refused, text
 from tests.integration.conftest import MODEL
 from tests.integration.service_process import MAX_MESSAGE_BYTES
 
-EMBED = "/flotilla.embedding.v1.EmbeddingService/Embed"
+
 async def assert_works(stub):
     assert (await stub.Embed(pb.EmbedRequest(model=MODEL, inputs=[text("still well")]))).dimensions == 384
 
 
-@pytest.mark.parametrize("case", BAD_EMBED)
-async def test_embed_refuses(stub, case):
-    request, field = BAD_EMBED[case]
-    assert_names(await refused(stub.Embed(request)), field)
-    await assert_works(stub)
-
-
-@pytest.mark.parametrize("case", BAD_RANK)
-async def test_rank_refuses(stub, case):
-    request, field = BAD_RANK[case]
-    assert_names(await refused(stub.Rank(request)), field)
+@pytest.mark.parametrize("case", BAD_CALLS)
+async def test_bad_calls_are_refused_by_name(channel, stub, case):
+    await assert_refused(channel, case)
     await assert_works(stub)
 
 
@@ -71,14 +62,6 @@ async def test_every_answer_carries_the_request_id(stub):
 @pytest.fixture
 def kserve(channel):
     return service_pb2_grpc.GRPCInferenceServiceStub(channel)
-
-
-@pytest.mark.parametrize("case", BAD_INFER)
-async def test_raw_kserve_refuses(kserve, case):
-    request, field = BAD_INFER[case]
-    kind = Kind.NOT_FOUND if field == "model_name" else Kind.INVALID_ARGUMENT
-    assert_names(await refused(kserve.ModelInfer(request)), field, kind)
-    assert (await kserve.ModelInfer(infer())).outputs[0].shape == [1, 384]
 
 
 @pytest.mark.parametrize("values", [(1, -1, 1), (1, 30522, 1), (1, 2**62, 1)])

@@ -28,7 +28,10 @@ async def test_a_body_of_100_mb_is_refused_and_the_connection_lives_on(gateway: 
 
 
 async def test_an_undeclared_length_over_the_limit_is_refused_while_it_arrives(embedding: FakeEmbedding) -> None:
-    async with running(embedding.address, body_limit_bytes=4096) as gateway, connected(gateway.http_port) as (reader, writer):
+    async with (
+        running(embedding.address, body_limit_bytes=4096) as gateway,
+        connected(gateway.http_port) as (reader, writer),
+    ):
         writer.write(head(None) + b"2000\r\n" + b" " * 0x2000 + b"\r\n")
         assert b" 413 " in await status_line(reader)
     assert embedding.requests == []

@@ -11,6 +11,7 @@ from tests.bad_requests import BAD_BODIES, BAD_VALUES, JSON, assert_refused
 from tests.integration.gateway.fake_embedding import MODEL, FakeEmbedding, vector
 from tests.integration.gateway.gateway import Gateway
 
+
 async def test_floats(gateway: Gateway) -> None:
     response = await gateway.embed(input=["hello", "wörld"])
     assert response.status_code == 200

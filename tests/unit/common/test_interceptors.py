@@ -55,7 +55,7 @@ async def test_every_kind_crosses_a_real_server(server, telemetry, kind):
     assert error.code() is TABLE[kind].grpc
     assert (back.kind, back.message, back.field, back.retry_after) == (kind, "what happened", "f", 1.5)
     labels = {"rpc_method": "t.T/Unary", "rpc_response_status_code": TABLE[kind].grpc.name}
-    assert telemetry.value("rpc_server_call_duration_seconds_count", **labels) == 1
+    await until(lambda: telemetry.value("rpc_server_call_duration_seconds_count", **labels) == 1)  # after the answer
 
 
 async def test_an_unknown_fault_tells_nothing_and_is_logged(server, caplog):
