@@ -18,7 +18,7 @@ PORTIONS = 10
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Proportional set size in MB of each process after so many requests."""
+    """Resident set size in MB of each process after so many requests."""
 
     requests: int
     megabytes: dict[str, float]
@@ -58,8 +58,8 @@ async def run(requests: int, clients: int, state_dir: Path, say: Callable[[str],
 
 
 def _megabytes(name: str, pid: int | None) -> dict[str, float]:
-    """Return the proportional set size of a service and, apart from it, of the Triton it has started."""
+    """Return the resident set size of a service and, apart from it, of the Triton it has started."""
     service = psutil.Process(pid)
-    triton = sum(child.memory_full_info().pss for child in service.children(recursive=True))
-    own = {name: service.memory_full_info().pss / 1e6}
+    triton = sum(child.memory_info().rss for child in service.children(recursive=True))
+    own = {name: service.memory_info().rss / 1e6}
     return {**own, f"{name}'s Triton": triton / 1e6} if triton else own
