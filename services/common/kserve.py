@@ -53,34 +53,34 @@ class KServe(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
 
     async def ServerMetadata(self, request: Any, context: Context) -> Any:
         """Triton's name, version and extensions."""
-        return await self._forward(self._triton.stub.ServerMetadata, request, context)
+        return await self._forward("ServerMetadata", request, context)
 
     async def ModelMetadata(self, request: Any, context: Context) -> Any:
         """Tensor names, dtypes and shapes of a model."""
         self._known(request.name, request.version)
-        return await self._forward(self._triton.stub.ModelMetadata, request, context)
+        return await self._forward("ModelMetadata", request, context)
 
     async def ModelConfig(self, request: Any, context: Context) -> Any:
         """The model configuration in use."""
         self._known(request.name, request.version)
-        return await self._forward(self._triton.stub.ModelConfig, request, context)
+        return await self._forward("ModelConfig", request, context)
 
     async def ModelStatistics(self, request: Any, context: Context) -> Any:
         """Triton's statistics of one model, or of all."""
         if request.name:
             self._known(request.name, request.version)
-        return await self._forward(self._triton.stub.ModelStatistics, request, context)
+        return await self._forward("ModelStatistics", request, context)
 
     async def RepositoryIndex(self, request: Any, context: Context) -> Any:
         """The models of this service and their states."""
-        return await self._forward(self._triton.stub.RepositoryIndex, request, context)
+        return await self._forward("RepositoryIndex", request, context)
 
     async def ModelInfer(self, request: Any, context: Context) -> Any:
         """Run one inference."""
         self._check(request)
         cost, priority = self._cost(request), priority_of(context)
         async with self._admission.admit(cost, remaining=context.time_remaining(), priority=priority):
-            return await self._forward(self._triton.stub.ModelInfer, request, context)
+            return await self._forward("ModelInfer", request, context)
 
     async def ModelStreamInfer(self, request_iterator: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
         """Run inferences on one stream; a bad request gets an error message of its own and the stream goes on."""
@@ -127,11 +127,8 @@ class KServe(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
             )
         return config
 
-    async def _forward(self, method: Callable[..., Any], request: Any, context: Context) -> Any:
-        try:
-            return await method(request, timeout=context.time_remaining(), metadata=tuple(inject().items()))
-        except grpc.RpcError as error:
-            raise triton_error(error) from error
+    async def _forward(self, method: str, request: Any, context: Context) -> Any:
+        return await self._triton.call(method, request, context.time_remaining())
 
     async def _refuse(self, request: Any, context: Context) -> NoReturn:
         raise ServiceError(

@@ -117,7 +117,7 @@ class _Start:
             return client
         watch = _Watch(self._health)
         process = TritonProcess(work / "repository", work, watch.down, watch.up)
-        watch.client = TritonClient(process.url, settings.max_message_bytes)
+        watch.client = TritonClient(process.url, settings.max_message_bytes, process.restart)
         await closing.enter_async_context(process.running())
         self._metrics_url = process.metrics_url
         self._telemetry.gauge("flotilla_triton_restarts", "Times Triton was restarted.", lambda: process.restarts)

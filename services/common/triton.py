@@ -4,7 +4,8 @@ Deadlines and cancellation travel on: a cancelled task cancels the call in Trito
 KServe v2 gRPC: https://github.com/kserve/kserve/blob/master/docs/predict-api/v2/required_api.md
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,7 +28,8 @@ __all__ = [
 ]
 
 # What Triton says, as INTERNAL, of a Python stub that is gone or does not answer any more.
-_DEAD_STUB = ("Stub process", "stub process")
+_SIGNS_OF_A_DEAD_STUB = ("Stub process", "stub process")
+DEAD_STUB = "triton_stub_unavailable"
 Tensors = Mapping[str, NDArray[Any]]
 
 
@@ -45,11 +47,18 @@ def channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
 class TritonClient:
     """One connection to one Triton."""
 
-    def __init__(self, url: str, max_message_bytes: int = 64 * 1024 * 1024) -> None:
-        """`url` is host:port of Triton's gRPC interface."""
+    def __init__(
+        self,
+        url: str,
+        max_message_bytes: int = 64 * 1024 * 1024,
+        on_hang: Callable[[str], None] | None = None,
+    ) -> None:
+        """`url` is host:port of Triton's gRPC interface. `on_hang(why)` hears when it will not recover by itself."""
         self._channel = grpc.aio.insecure_channel(url, options=channel_options(max_message_bytes))
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._away = False
+        self._on_hang = on_hang
+        self._answered = 0.0  # when an inference last succeeded
 
     @property
     def stub(self) -> Any:
@@ -97,28 +106,50 @@ class TritonClient:
             request.outputs.add(name=name)
         if timeout is not None:
             request.parameters["timeout"].int64_param = max(1, round(timeout * 1e6))
+        began = time.monotonic()
         try:
-            reply = await self.stub.ModelInfer(request, timeout=timeout, metadata=tuple(inject().items()))
-        except grpc.RpcError as error:
-            raise triton_error(error) from error
+            reply = await self.call("ModelInfer", request, timeout)
+        except ServiceError as fault:
+            if fault.kind is Kind.DEADLINE_EXCEEDED and self._answered < began:
+                self._hangs(f"Triton has answered nothing for {timeout:g} s")
+            raise
         arrays = {o.name: _array(o, raw) for o, raw in zip(reply.outputs, reply.raw_output_contents, strict=True)}
         return {name: arrays[name] for name in outputs}
+
+    async def call(self, method: str, request: Any, timeout: float | None) -> Any:
+        """Make the unary call `method` as it is and return its reply. `timeout` is in seconds. Raises as `infer`."""
+        try:
+            reply = await getattr(self.stub, method)(request, timeout=timeout, metadata=tuple(inject().items()))
+        except grpc.RpcError as error:
+            fault = triton_error(error)
+            if fault.code == DEAD_STUB:
+                self._hangs("a Python stub of Triton does not answer")
+            raise fault from error
+        if method == "ModelInfer":
+            self._answered = time.monotonic()
+        return reply
+
+    def _hangs(self, why: str) -> None:
+        if self._on_hang is not None:
+            self._on_hang(why)
 
 
 def triton_error(error: grpc.RpcError) -> ServiceError:
     """Return what a failed call to Triton means to our caller."""
     fault = from_rpc_error(error)
-    if fault.kind is Kind.UNAVAILABLE or any(sign in fault.message for sign in _DEAD_STUB):
+    if any(sign in fault.message for sign in _SIGNS_OF_A_DEAD_STUB):
+        return _unavailable(fault, DEAD_STUB)
+    if fault.kind is Kind.UNAVAILABLE:
         return _unavailable(fault)
     if fault.kind is Kind.INTERNAL:
         fault.message = f"the model failed: {fault.message}"
     return fault
 
 
-def _unavailable(fault: ServiceError) -> ServiceError:
+def _unavailable(fault: ServiceError, code: str = "triton_unavailable") -> ServiceError:
     fault.kind = Kind.UNAVAILABLE
     fault.message = "the inference server is not available; it is being restarted"
-    fault.code = "triton_unavailable"
+    fault.code = code
     fault.retry_after = 2.0
     return fault
 

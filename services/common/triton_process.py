@@ -1,8 +1,8 @@
 """The Triton Inference Server as a child process: start, readiness, restart with back-off, stop.
 
 The embedded default is the genuine tritonserver of the nvidia-pytriton wheel; on an official Triton image the one in
-PATH is used. It listens on loopback only, on free ports. A Python stub that dies does not come back by itself, so the
-death of any child of tritonserver restarts the whole.
+PATH is used. It listens on loopback only, on free ports. A Python stub that dies or hangs does not come back by itself,
+so the death of any child of tritonserver restarts the whole, and so does a caller who found that it hangs.
 """
 
 import asyncio
@@ -120,6 +120,7 @@ class TritonProcess:
         self._children: list[psutil.Process] = []
         self._logs: asyncio.Task[None] | None = None
         self._last_error = ""
+        self._hangs = ""
         self.restarts = 0
         self.grpc_port, self.metrics_port = _free_ports(2)
         self._memory_prefix = f"flotilla_{hashlib.sha256(bytes(work.resolve())).hexdigest()[:12]}_"
@@ -133,6 +134,10 @@ class TritonProcess:
     def metrics_url(self) -> str:
         """Address of Triton's own Prometheus metrics."""
         return f"http://127.0.0.1:{self.metrics_port}/metrics"
+
+    def restart(self, why: str) -> None:
+        """Restart it as if it had died: it hangs."""
+        self._hangs = why
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -189,6 +194,7 @@ class TritonProcess:
         self._logs = asyncio.create_task(self._fold_logs(self._process))
         await self._wait_ready(self._process)
         self._children = psutil.Process(self._process.pid).children(recursive=True)
+        self._hangs = ""  # what was said of the one before
         _log.info("Triton is ready: %s, %d stubs", self.url, len(self._children))
         return self._process
 
@@ -229,6 +235,8 @@ class TritonProcess:
         try:
             while process.poll() is None:
                 await asyncio.sleep(POLL_SECONDS)
+                if self._hangs:
+                    return self._hangs
                 for child in self._children:
                     if not child.is_running() or child.status() == psutil.STATUS_ZOMBIE:
                         return f"Triton's child process {child.pid} has died"

@@ -96,26 +96,29 @@ async def test_the_first_call_after_readiness_returns_works(own):
         await embed(channel)
 
 
-async def test_a_stub_that_hangs_fails_calls_in_time(model_store, tmp_path):
-    environment = {"FLOTILLA_EMBEDDING_BATCH_TIMEOUT_SECONDS": "1", "FLOTILLA_CPU_THREADS": "1"}
+@pytest.mark.parametrize("what", ["tritonserver", "stubs"])
+async def test_a_triton_that_hangs_fails_calls_in_time_and_is_restarted(model_store, tmp_path, what):
+    environment = {"FLOTILLA_EMBEDDING_BATCH_TIMEOUT_SECONDS": "1", "FLOTILLA_CPU_THREADS": "2"}
     async with ServiceProcess(tmp_path, environment) as service, service.channel() as channel:
-        stubs = service.stubs()
-        for stub in stubs:
-            stub.suspend()
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await embed(channel)
-        assert from_rpc_error(caught.value).kind in (Kind.UNAVAILABLE, Kind.DEADLINE_EXCEEDED)
-        for stub in stubs:
-            if stub.is_running():
-                stub.resume()
+        before = [service.triton(), *service.stubs()]
+        for process in [service.triton()] if what == "tritonserver" else service.stubs():
+            process.suspend()
+        kinds = set()
 
-        async def answered():
+        async def hangs():
             try:
-                return await embed(channel)
-            except grpc.aio.AioRpcError:
-                return None
+                await embed(channel)
+            except grpc.aio.AioRpcError as error:
+                kinds.add(from_rpc_error(error).kind)
+            return not await service.ready()
 
-        await until(answered, "an answer")
+        await until(hangs, "readiness to drop")
+        await service.wait_ready()
+        await embed(channel)
+        assert kinds <= {Kind.UNAVAILABLE, Kind.DEADLINE_EXCEEDED}
+        assert kinds
+        assert not alive(before)
+        assert await service.metric("flotilla_triton_restarts") == 1
 
 
 async def test_sigterm_under_load_loses_no_accepted_call(own):
