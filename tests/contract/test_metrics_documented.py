@@ -1,4 +1,4 @@
-"""docs/metrics.md lists exactly the metrics that a running service serves."""
+"""docs/metrics.md lists exactly the metrics that a running service and a running gateway serve."""
 
 import re
 
@@ -8,16 +8,19 @@ from flotilla.embedding.v1 import embedding_pb2 as pb
 from flotilla.embedding.v1 import embedding_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
+from services.common.errors import Kind, ServiceError
 from services.common.model_store import ModelStore
 from services.common.settings import CommonSettings
+from tests.integration.gateway.fake_embedding import FakeEmbedding
+from tests.integration.gateway.gateway import running
 from tests.integration.service_process import ROOT, ServiceProcess
 from tests.waiting import until
 
-SECTION = "## Every model service, and the embedding service"
+Metrics = dict[str, tuple[str, set[str]]]
 
 
-def documented() -> dict[str, tuple[str, set[str]]]:
-    text = (ROOT / "docs/metrics.md").read_text().split(SECTION, 1)[1].split("\n## ")[0]
+def documented(section: str) -> Metrics:
+    text = (ROOT / "docs/metrics.md").read_text().split(f"\n## {section}\n", 1)[1].split("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) \|", text, re.MULTILINE)
     return {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
 
@@ -30,10 +33,10 @@ async def served(tmp_path):
         stub = embedding_pb2_grpc.EmbeddingServiceStub(channel)
         call = stub.Embed(pb.EmbedRequest(inputs=[pb.Input(text="word " * 200)] * 1000))
 
-        async def running() -> bool:
+        async def begun() -> bool:
             return await service.metric("flotilla_batch_items_count") > 0
 
-        await until(running, "the first batch")
+        await until(begun, "the first batch")
         with pytest.raises(grpc.aio.AioRpcError):  # refused: counts a rejection
             await stub.Embed(pb.EmbedRequest(inputs=[pb.Input(text="a")]))
         call.cancel()  # counts cancelled items
@@ -44,16 +47,42 @@ async def served(tmp_path):
         await until(counted, "cancelled items")
         await stub.Embed(pb.EmbedRequest(inputs=[pb.Input(text="a")]))
         text = (await service.get("/metrics")).text
-    families = text_string_to_metric_families(text)
+    return read(text)
+
+
+@pytest.fixture
+async def served_by_gateway():
+    async with (
+        FakeEmbedding().running() as one,
+        FakeEmbedding().running() as two,
+        running(one.address, two.address) as gateway,
+    ):
+        one.fail(ServiceError(Kind.NOT_STARTED, "draining"))  # so that a call is made again
+        for _ in range(2):
+            assert (await gateway.embed()).status_code == 200
+        await embedding_pb2_grpc.EmbeddingServiceStub(gateway.grpc).ListModels(pb.ListModelsRequest())
+
+        async def answered() -> str:
+            text = (await gateway.http.get("/metrics")).text
+            return text if "rpc_server_call_duration" in text else ""
+
+        return read(await until(answered, "the call to be counted"))
+
+
+def read(text: str) -> Metrics:
     return {
         family.name + ("_total" if family.type == "counter" else ""): (
             family.type,
             {label for sample in family.samples for label in sample.labels} - {"le"},
         )
-        for family in families
+        for family in text_string_to_metric_families(text)
         if not family.name.startswith("nv_")
     }
 
 
-async def test_the_table_is_what_is_served(served):
-    assert documented() == served
+async def test_the_table_of_a_service_is_what_is_served(served):
+    assert documented("Every model service, and the embedding service") == served
+
+
+async def test_the_table_of_the_gateway_is_what_is_served(served_by_gateway):
+    assert documented("The gateway") == served_by_gateway
