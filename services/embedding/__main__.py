@@ -67,6 +67,7 @@ class _Service:
         encoder = Encoder(parts.triton, model, settings.batch_timeout_seconds)
         await encoder.prove(self._store.artifact(model.id, "selftest.json").read_text())
         limits = BatchLimits(settings.max_batch_items, settings.max_batch_tokens, parts.load.slots)
+        await encoder.warm_up(limits, parts.load)
         tokenizer = TextTokenizer(
             self._store.artifact(model.id, "tokenizer.json"), facts.max_tokens, facts.vocabulary_size
         )

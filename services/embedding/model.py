@@ -1,18 +1,23 @@
 """The encoder in Triton. The only file of the service that knows tensor names, shapes and dtypes."""
 
+import asyncio
 import json
+import time
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from services.common.batcher import BatchLimits
 from services.common.contract import Contract, Tensor, of_config
+from services.common.load import Load
 from services.common.manifest import Model
 from services.common.server import StartupError
 from services.common.triton import TritonClient, model_config_pb2
 
 INPUT_IDS, ATTENTION_MASK, TEXT, OUTPUT = "input_ids", "attention_mask", "text", "sentence_embedding"
 SELF_TEST_COSINE = 0.999
+WARM_UP_TOKENS = 64
 
 Vectors = NDArray[np.float32]
 
@@ -45,7 +50,7 @@ class Encoder:
         """`timeout` in seconds bounds one batch."""
         assert model.embedding is not None  # noqa: S101
         self._triton, self._name, self._timeout = triton, model.triton_name, timeout
-        self._pad = model.embedding.pad_token_id
+        self._pad, self._max_tokens = model.embedding.pad_token_id, model.embedding.max_tokens
 
     async def encode(self, rows: Sequence[Sequence[int]]) -> Vectors:
         """Return L2-normalised vectors [rows, dimensions] float32 for token ids of any lengths, padded on the right."""
@@ -79,3 +84,20 @@ class Encoder:
             cosine = float((vectors * expected).sum(axis=1).min())
             if not cosine >= SELF_TEST_COSINE:
                 raise StartupError(f"self-test: the {path} of '{self._name}' is off (cosine {cosine:.5f})")
+
+    async def warm_up(self, limits: BatchLimits, load: Load) -> None:
+        """Run full batches on every slot and tell `load` how long they took, so that capacity is known from the start.
+
+        The first round is not counted: engines allocate their memory in it.
+        """
+        length = max(1, min(WARM_UP_TOKENS, self._max_tokens, limits.padded_length // limits.items))
+        rows = [[self._pad] * length] * limits.items
+
+        async def batch(counted: bool) -> None:
+            began = time.monotonic()
+            await self.encode(rows)
+            if counted:
+                load.worked(limits.items * length, time.monotonic() - began)
+
+        for counted in (False, True):
+            await asyncio.gather(*(batch(counted) for _ in range(limits.slots)))

@@ -10,6 +10,8 @@ from flotilla.embedding.v1 import embedding_pb2 as pb
 from flotilla.embedding.v1 import embedding_pb2_grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from services.common.triton import service_pb2_grpc
+from tests.bad_calls import infer
 from tests.integration.service_process import ServiceProcess
 from tests.waiting import until
 
@@ -87,3 +89,11 @@ async def test_a_call_is_one_span_of_the_callers_trace(collector, model_store, t
 
 async def test_off_means_off(service):
     assert not [record for record in service.records() if "opentelemetry" in record["logger"]]
+
+
+async def test_raw_kserve_calls_alone_show_in_the_saturation(model_store, tmp_path):
+    async with ServiceProcess(tmp_path) as service, service.channel() as channel:
+        assert await service.metric("flotilla_saturation") == 0
+        await service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(infer())
+        assert await service.metric("flotilla_saturation") > 0
+        assert await service.metric("flotilla_batch_items_count") == 0, "the warm-up counts as no traffic"
