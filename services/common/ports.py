@@ -1,6 +1,13 @@
-"""The one table of services and the ports they have unless the environment says otherwise."""
+"""The one table of services and the ports they have unless the environment says otherwise; and ports that are free."""
 
+import contextlib
+import errno
+import random
+import socket
 from dataclasses import dataclass
+
+# Below the range the kernel takes outgoing ports from: a port found free is not taken by a connection meanwhile.
+_FREE = range(20_000, 32_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +34,14 @@ SERVICES = (
     Service("embedding", grpc_port=50062, http_port=9062),
     GATEWAY,
 )
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of 127.0.0.1 that nobody listens on. Raises OSError when there are not so many."""
+    ports: list[int] = []
+    for port in random.sample(_FREE, len(_FREE)):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise OSError(errno.EADDRINUSE, "no free port on 127.0.0.1")

@@ -10,11 +10,9 @@ import contextlib
 import hashlib
 import logging
 import os
-import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -27,6 +25,7 @@ from typing import IO, cast
 
 import psutil
 
+from services.common.ports import free_ports
 from services.common.server import StartupError
 from services.common.settings import child_environment
 from services.common.triton import TritonClient
@@ -59,8 +58,6 @@ if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
-# Below the range the kernel takes outgoing ports from: the port of a Triton that restarts is not taken meanwhile.
-PORTS = range(20_000, 32_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +119,7 @@ class TritonProcess:
         self._last_error = ""
         self._hangs = ""
         self.restarts = 0
-        self.grpc_port, self.metrics_port = _free_ports(2)
+        self.grpc_port, self.metrics_port = free_ports(2)
         self._memory_prefix = f"flotilla_{hashlib.sha256(bytes(work.resolve())).hexdigest()[:12]}_"
 
     @property
@@ -286,13 +283,3 @@ class TritonProcess:
         if level >= logging.ERROR and match:
             self._last_error = match["text"].strip('" ')
         _log.log(level, "%s", match["text"].strip('"') if match else text)
-
-
-def _free_ports(count: int) -> list[int]:
-    ports: list[int] = []
-    for port in random.sample(PORTS, len(PORTS)):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            ports.append(port)
-        if len(ports) == count:
-            return ports
-    raise StartupError("no free port for Triton on 127.0.0.1")

@@ -11,8 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from services.common.errors import Kind, ServiceError
 from services.common.model_store import ModelStore
 from services.common.settings import CommonSettings
-from tests.integration.gateway.fake_embedding import FakeEmbedding
-from tests.integration.gateway.gateway import running
+from tests.integration.gateway.gateway import with_two_replicas
 from tests.integration.service_process import ROOT, ServiceProcess
 from tests.waiting import until
 
@@ -52,11 +51,7 @@ async def served(tmp_path):
 
 @pytest.fixture
 async def served_by_gateway():
-    async with (
-        FakeEmbedding().running() as one,
-        FakeEmbedding().running() as two,
-        running(one.address, two.address) as gateway,
-    ):
+    async with with_two_replicas() as (gateway, one, _two):
         one.fail(ServiceError(Kind.NOT_STARTED, "draining"))  # so that a call is made again
         for _ in range(2):
             assert (await gateway.embed()).status_code == 200

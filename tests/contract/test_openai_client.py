@@ -9,21 +9,9 @@ from flotilla.embedding.v1 import embedding_pb2 as pb
 
 from services.common.errors import Kind, ServiceError
 from tests.integration.gateway.fake_embedding import MODEL, FakeEmbedding, vector
-from tests.integration.gateway.gateway import Gateway, running
+from tests.integration.gateway.gateway import Gateway
 
 OVERLOADED = ServiceError(Kind.OVERLOADED, "queue full", code="queue_full", retry_after=0.001)
-
-
-@pytest.fixture
-async def embedding() -> AsyncIterator[FakeEmbedding]:
-    async with FakeEmbedding().running() as fake:
-        yield fake
-
-
-@pytest.fixture
-async def gateway(embedding: FakeEmbedding) -> AsyncIterator[Gateway]:
-    async with running(embedding.address) as started:
-        yield started
 
 
 @pytest.fixture

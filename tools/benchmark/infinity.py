@@ -1,7 +1,6 @@
 """The peer infinity-emb (https://github.com/michaelfeil/infinity), served from an environment of its own."""
 
 import asyncio
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 import httpx
 
 from services.common.manifest import Model, load_manifest
+from services.common.ports import free_ports
 from services.common.settings import REPOSITORY_ROOT
 from tools.cli.console import Problem
 from tools.fleet.settings import child_environment
@@ -27,8 +27,7 @@ async def infinity(model: Model, folder: Path, say: Callable[[str], None]) -> As
     weights = folder / "model"
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         acquire(model, weights, Path(scratch), load_manifest().folder)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     say("starting infinity-emb")
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(

@@ -2,14 +2,13 @@
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from services.common.ports import GATEWAY, SERVICES
+from services.common.ports import GATEWAY, SERVICES, free_ports
 from tools.cli.console import Problem
 from tools.fleet.settings import child_environment
 from tools.fleet.state import FleetState, ProcessState, StateFile
@@ -44,7 +43,7 @@ async def private_fleet(state_dir: Path, environment: Mapping[str, str] | None =
     changes = dict(environment or {})
     for service in SERVICES:
         names = ["grpc_port", "http_port", *(["metrics_port"] if service.metrics_port else [])]
-        ports = _free_ports(len(names))
+        ports = free_ports(len(names))
         changes |= {service.variable(name): str(port) for name, port in zip(names, ports, strict=True)}
     try:
         await _flotilla(changes, "up", "--detach", "--state-dir", str(state_dir))
@@ -70,12 +69,3 @@ async def _flotilla(environment: Mapping[str, str], *arguments: str) -> None:
     output, _ = await process.communicate()
     if process.returncode:
         raise Problem(f"flotilla {arguments[0]}: {output.decode().strip()}", f"see the logs (pid {os.getpid()})")
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()

@@ -20,7 +20,7 @@ from services.gateway.grpc_server import create_grpc_server
 from services.gateway.health import CONNECT, GatewayHealth
 from services.gateway.kserve import KServe
 from services.gateway.settings import GatewaySettings
-from tests.integration.gateway.fake_embedding import telemetry
+from tests.integration.gateway.fake_embedding import FakeEmbedding, telemetry
 
 
 @dataclass
@@ -76,3 +76,14 @@ async def running(*addresses: str, tracer: Tracer | None = None, **settings: Any
         await asyncio.gather(http.stop(1), listener.stop(1))
         await fleet.close()
         instruments.close()
+
+
+@asynccontextmanager
+async def with_two_replicas(**settings: Any) -> AsyncIterator[tuple[Gateway, FakeEmbedding, FakeEmbedding]]:
+    """Run a gateway in front of two replicas of the embedding service while the block runs."""
+    async with (
+        FakeEmbedding().running() as one,
+        FakeEmbedding().running() as two,
+        running(one.address, two.address, **settings) as gateway,
+    ):
+        yield gateway, one, two

@@ -10,17 +10,13 @@ import pytest
 from services.common.errors import Kind, ServiceError
 from services.gateway import backends
 from tests.integration.gateway.fake_embedding import FakeEmbedding
-from tests.integration.gateway.gateway import running
+from tests.integration.gateway.gateway import running, with_two_replicas
 
 NOT_STARTED = ServiceError(Kind.NOT_STARTED, "this replica is shutting down; the call was not started")
 
 
 async def test_calls_go_where_the_fewest_are_in_flight() -> None:
-    async with (
-        FakeEmbedding().running() as one,
-        FakeEmbedding().running() as two,
-        running(one.address, two.address) as gateway,
-    ):
+    async with with_two_replicas() as (gateway, one, two):
         one.behave = two.behave = one.hang
         calls = [asyncio.create_task(gateway.embed()) for _ in range(8)]
         while len(one.requests) + len(two.requests) < 8:
@@ -32,11 +28,7 @@ async def test_calls_go_where_the_fewest_are_in_flight() -> None:
 
 
 async def test_a_call_that_was_not_started_is_made_again_elsewhere() -> None:
-    async with (
-        FakeEmbedding().running() as one,
-        FakeEmbedding().running() as two,
-        running(one.address, two.address) as gateway,
-    ):
+    async with with_two_replicas() as (gateway, one, _two):
         one.fail(NOT_STARTED)
         statuses = [(await gateway.embed()).status_code for _ in range(6)]
         assert statuses == [200] * 6
@@ -54,11 +46,7 @@ async def test_without_another_address_a_call_that_was_not_started_is_503() -> N
 
 @pytest.mark.parametrize("kind", [Kind.UNAVAILABLE, Kind.OVERLOADED, Kind.INTERNAL, Kind.DEADLINE_EXCEEDED])
 async def test_a_call_that_may_have_run_is_never_made_again(kind: Kind) -> None:
-    async with (
-        FakeEmbedding().running() as one,
-        FakeEmbedding().running() as two,
-        running(one.address, two.address) as gateway,
-    ):
+    async with with_two_replicas() as (gateway, one, two):
         one.fail(ServiceError(kind, "no"))
         two.fail(ServiceError(kind, "no"))
         await gateway.embed()
@@ -66,11 +54,7 @@ async def test_a_call_that_may_have_run_is_never_made_again(kind: Kind) -> None:
 
 
 async def test_without_a_budget_nothing_is_made_again() -> None:
-    async with (
-        FakeEmbedding().running() as one,
-        FakeEmbedding().running() as two,
-        running(one.address, two.address, retry_budget=0) as gateway,
-    ):
+    async with with_two_replicas(retry_budget=0) as (gateway, one, two):
         one.fail(NOT_STARTED, times=1)
         two.fail(NOT_STARTED, times=1)
         assert (await gateway.embed()).status_code == 503
@@ -105,11 +89,7 @@ async def test_one_dead_address_takes_no_calls() -> None:
 
 
 async def test_an_address_that_says_not_serving_gets_no_calls() -> None:
-    async with (
-        FakeEmbedding().running() as one,
-        FakeEmbedding().running() as two,
-        running(one.address, two.address) as gateway,
-    ):
+    async with with_two_replicas() as (gateway, one, two):
         await one.serve_nothing()
         while len(gateway.fleet.embedding.backend.generation) != 1:
             await gateway.fleet.changes.after(gateway.fleet.changes.version)

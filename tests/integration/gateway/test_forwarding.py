@@ -16,7 +16,7 @@ from grpc_status import rpc_status
 from services.common.errors import Kind, ServiceError, from_rpc_error
 from services.common.triton import service_pb2, service_pb2_grpc
 from tests.integration.gateway.fake_embedding import MODEL, TRITON_MODEL, FakeEmbedding, vector
-from tests.integration.gateway.gateway import Gateway, running
+from tests.integration.gateway.gateway import Gateway, with_two_replicas
 
 HELLO = pb.EmbedRequest(model=MODEL, inputs=[pb.Input(text="hello")], output_type=pb.OUTPUT_TYPE_FLOAT)
 NOT_STARTED = ServiceError(Kind.NOT_STARTED, "this replica is shutting down; the call was not started")
@@ -106,11 +106,7 @@ async def test_a_missed_deadline_ends_the_call(gateway: Gateway, embedding: Fake
 
 
 async def test_a_unary_call_that_was_not_started_is_made_again_elsewhere() -> None:
-    async with (
-        FakeEmbedding().running() as one,
-        FakeEmbedding().running() as two,
-        running(one.address, two.address) as gateway,
-    ):
+    async with with_two_replicas() as (gateway, one, _two):
         one.fail(NOT_STARTED)
         for _ in range(4):
             await EmbeddingServiceStub(gateway.grpc).Embed(HELLO)
@@ -118,11 +114,7 @@ async def test_a_unary_call_that_was_not_started_is_made_again_elsewhere() -> No
 
 
 async def test_a_stream_is_never_made_again() -> None:
-    async with (
-        FakeEmbedding().running() as one,
-        FakeEmbedding().running() as two,
-        running(one.address, two.address) as gateway,
-    ):
+    async with with_two_replicas() as (gateway, one, two):
         one.fail(NOT_STARTED)
         two.fail(NOT_STARTED)
         call = kserve(gateway).ModelStreamInfer()

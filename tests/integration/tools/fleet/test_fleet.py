@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from services.common.ports import free_ports
 from tools.fleet.fleet import Fleet
 from tools.fleet.health import health_client, observe
 from tools.fleet.plan import Launch
@@ -19,14 +19,8 @@ from tools.fleet.state import StateFile, alive, created
 FAKE = Path(__file__).with_name("fake_service.py")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def launch(name: str, folder: Path) -> Launch:
-    port = free_port()
+    port = free_ports(1)[0]
     return Launch(name, (sys.executable, str(FAKE), name, str(port), str(folder)), {}, "127.0.0.1", 1, port)
 
 
@@ -140,7 +134,7 @@ from tools.fleet.plan import Launch
 from tools.fleet.state import StateFile
 async def main():
     folder = Path({str(tmp_path)!r})
-    command = (sys.executable, {str(FAKE)!r}, "embedding", "{free_port()}", str(folder))
+    command = (sys.executable, {str(FAKE)!r}, "embedding", "{free_ports(1)[0]}", str(folder))
     file = StateFile(folder)
     with file.locked():
         fleet = Fleet([Launch("embedding", command, {{}}, "127.0.0.1", 1, 2)], file, print)

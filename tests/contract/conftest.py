@@ -1,0 +1,3 @@
+from tests.integration.gateway.conftest import embedding, gateway
+
+__all__ = ["embedding", "gateway"]
