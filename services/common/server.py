@@ -25,7 +25,7 @@ from services.common.telemetry import Telemetry
 
 _log = logging.getLogger(__name__)
 BACKLOG = 2048
-LINGER_SECONDS = 0.5
+LINGER_SECONDS = 0.3
 
 
 class StartupError(Exception):
@@ -59,7 +59,11 @@ class GrpcListener:
         _log.info("gRPC listens on %s:%d", self._host, self.port)
 
     async def stop(self, grace: float) -> None:
-        """Finish calls in flight, then close."""
+        """Finish calls in flight, then close.
+
+        gRPC cancels what arrives while it stops; those on their way have a moment to be refused as not started.
+        """
+        await asyncio.sleep(min(grace, LINGER_SECONDS))
         await self._server.stop(grace)
 
 

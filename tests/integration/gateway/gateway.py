@@ -73,7 +73,7 @@ async def running(*addresses: str, tracer: Tracer | None = None, **settings: Any
     finally:
         following.cancel()
         await health.close()
-        await asyncio.gather(http.stop(1), listener.stop(1))
+        await asyncio.gather(http.stop(1), listener.stop(0))
         await fleet.close()
         instruments.close()
 
