@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import os
 import re
 import shutil
 import signal
@@ -28,6 +27,7 @@ import psutil
 from services.common.ports import free_ports
 from services.common.server import StartupError
 from services.common.settings import child_environment
+from services.common.tether import tethered
 from services.common.triton import TritonClient
 
 _log = logging.getLogger("triton")
@@ -48,15 +48,6 @@ STABLE_SECONDS = 60.0
 BACKOFF_SECONDS = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
 POLL_SECONDS = 0.25
 LOG_LINE_BYTES = 1 << 20
-# Has the kernel kill Triton when we die (prctl PR_SET_PDEATHSIG), so that nothing is left behind. Neither a preexec_fn
-# nor asyncio's own start of a process: both fork, and the fork handlers of a gRPC at work crash the child now and then.
-# Popen without a preexec_fn uses vfork, which runs no handlers.
-_DIE_WITH_PARENT = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
-"""
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 
 
@@ -165,8 +156,8 @@ class TritonProcess:
         }
         self._last_error = ""
         self._free_memory()
-        command = [
-            *(sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())),
+        command = tethered(
+            signal.SIGKILL,
             str(binary.program),
             f"--model-repository={self._repository}",
             f"--backend-directory={binary.backends}",
@@ -179,7 +170,8 @@ class TritonProcess:
             "--exit-timeout-secs=0",  # calls have been finished before it is stopped; it polls in whole seconds
             f"--backend-config=python,shm-region-prefix-name={self._memory_prefix}",
             "--log-verbose=0",
-        ]
+        )
+        # Not asyncio's own start of a process, which forks; Popen without a preexec_fn uses vfork: no fork handlers.
         self._process = subprocess.Popen(  # noqa: ASYNC220  # the kernel ties it to the thread that starts it
             command,
             env=environment,

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 from flotilla.embedding.v1 import embedding_pb2 as pb
 
-from services.common.manifest import Model, load_manifest
+from services.common.manifest import Manifest, Model
 from services.common.model_store import ModelStore
 from services.common.triton import service_pb2
 from services.embedding.tokenizer import TextTokenizer, Truncate
@@ -56,17 +56,17 @@ class Row:
 
 
 async def run(
-    plan: Plan, state_dir: Path, store: ModelStore, say: Callable[[str], None]
+    plan: Plan, state_dir: Path, manifest: Manifest, store: ModelStore, say: Callable[[str], None]
 ) -> tuple[list[Row], dict[str, Any]]:
     """Measure everything in one run, the targets in turn in every round; return the rows and facts of the run."""
-    model = load_manifest().for_service("embedding")[0]
+    model = manifest.for_service("embedding")[0]
     texts = mixed_texts(2000)
     async with AsyncExitStack() as stack:
         say("starting a fleet of its own")
         fleet = await stack.enter_async_context(private_fleet(state_dir / "fleet"))
         jobs = _jobs(fleet, model, store, texts)
         if plan.peer == "infinity":
-            url = await stack.enter_async_context(infinity(model, state_dir / "infinity", say))
+            url = await stack.enter_async_context(infinity(model, manifest.folder, state_dir / "infinity", say))
             jobs[INFINITY] = Job("http", f"{url}/embeddings", _http_payloads(model.id, texts), 1, 1)
         elif plan.peer:
             raise Problem(f"there is no peer {plan.peer}", "choose: infinity")

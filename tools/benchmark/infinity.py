@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from services.common.manifest import Model, load_manifest
+from services.common.manifest import Model
 from services.common.ports import free_ports
 from services.common.settings import REPOSITORY_ROOT
 from tools.cli.console import Problem
@@ -21,12 +21,15 @@ START_SECONDS = 180
 
 
 @asynccontextmanager
-async def infinity(model: Model, folder: Path, say: Callable[[str], None]) -> AsyncIterator[str]:
-    """Serve `model` with infinity-emb on a free loopback port; yield its URL. The environment in `folder` is kept."""
+async def infinity(model: Model, base: Path, folder: Path, say: Callable[[str], None]) -> AsyncIterator[str]:
+    """Serve `model` with infinity-emb on a free loopback port; yield its URL.
+
+    Relative folder sources of the model count from `base`. The environment in `folder` is kept.
+    """
     python = await _environment(folder / "venv", say)
     weights = folder / "model"
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        acquire(model, weights, Path(scratch), load_manifest().folder)
+        acquire(model, weights, Path(scratch), base)
     (port,) = free_ports(1)
     say("starting infinity-emb")
     with (folder / "log").open("wb") as log:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import psutil
 
-from services.common.manifest import load_manifest
 from tools.benchmark.corpus import mixed_texts
 from tools.benchmark.generator import Job, measure
 from tools.fleet.private import private_fleet
@@ -34,11 +33,10 @@ class Result:
     samples: list[Sample] = field(default_factory=list)
 
 
-async def run(requests: int, clients: int, state_dir: Path, say: Callable[[str], None]) -> Result:
+async def run(requests: int, clients: int, state_dir: Path, model: str, say: Callable[[str], None]) -> Result:
     """Send `requests` short and mixed texts through the whole stack; sample after each tenth."""
-    model = load_manifest().for_service("embedding")[0]
     texts = [text[:120] for text in mixed_texts(4000)]
-    payloads = [json.dumps({"model": model.id, "input": text}).encode() for text in texts]
+    payloads = [json.dumps({"model": model, "input": text}).encode() for text in texts]
     result = Result()
     say("starting a fleet of its own")
     async with private_fleet(state_dir / "soak") as fleet:

@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from services.common.cpu import available_cpus
+from services.common.manifest import load_manifest
 from services.common.model_store import ModelStore
 from tools.benchmark import embedding as benchmark
 from tools.benchmark import soak as soaking
@@ -37,7 +38,8 @@ def embedding(
     folder = settings.state_dir / "benchmark"
     plan = benchmark.Plan(tuple(clients or (1, 16, 64)), rounds, seconds, peer)
     with console.status("") as status:
-        work = benchmark.run(plan, folder, ModelStore(settings.model_store), status.update)
+        manifest = load_manifest(settings.model_manifest)
+        work = benchmark.run(plan, folder, manifest, ModelStore(settings.model_store), status.update)
         rows, facts = asyncio.run(work)
     for number in plan.clients:
         console.print(_table(number, [row for row in rows if row.clients == number]))
@@ -56,8 +58,9 @@ def soak(
     """
     settings = fleet_settings()
     folder = settings.state_dir / "benchmark"
+    model = load_manifest(settings.model_manifest).for_service("embedding")[0].id
     with console.status("") as status:
-        result = asyncio.run(soaking.run(requests, clients, folder, status.update))
+        result = asyncio.run(soaking.run(requests, clients, folder, model, status.update))
     table = Table("requests", *(f"{name} MB" for name in result.samples[0].megabytes))
     for sample in result.samples:
         table.add_row(f"{sample.requests}", *(f"{size:.1f}" for size in sample.megabytes.values()))

@@ -3,14 +3,13 @@
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-from tools.fleet import tether
+from services.common.tether import tethered
 from tools.fleet.logs import last_error, log_path, rotate
 from tools.fleet.plan import Launch
 from tools.fleet.settings import child_environment
@@ -102,7 +101,7 @@ class Member:
     async def _run_once(self) -> int:
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", str(Path(tether.__file__)), str(os.getpid()), *self.launch.command),
+                *tethered(signal.SIGTERM, *self.launch.command),  # so that a service still drains
                 env=child_environment(self.launch.environment),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,

@@ -1,7 +1,6 @@
 """A fleet of one's own on free ports, for benchmarks and tests, started and stopped by the commands a user has."""
 
 import asyncio
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -34,7 +33,7 @@ class PrivateFleet:
 
     async def stop(self) -> None:
         """Drain and stop it, as `tools/down` does."""
-        await _flotilla({}, "down", "--state-dir", str(self.state_dir))
+        await _flotilla({}, "down", self.state_dir)
 
 
 @asynccontextmanager
@@ -46,26 +45,29 @@ async def private_fleet(state_dir: Path, environment: Mapping[str, str] | None =
         ports = free_ports(len(names))
         changes |= {service.variable(name): str(port) for name, port in zip(names, ports, strict=True)}
     try:
-        await _flotilla(changes, "up", "--detach", "--state-dir", str(state_dir))
+        await _flotilla(changes, "up", state_dir, "--detach")
         state = StateFile(state_dir).read()
         if state is None:
             raise Problem("the fleet has left no state file", f"look into {state_dir}")
         yield PrivateFleet(state, state_dir)
     finally:
-        await _flotilla(changes, "down", "--state-dir", str(state_dir))
+        await _flotilla(changes, "down", state_dir)
 
 
-async def _flotilla(environment: Mapping[str, str], *arguments: str) -> None:
+async def _flotilla(environment: Mapping[str, str], subcommand: str, state_dir: Path, *options: str) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",
         "-m",
         "tools.cli",
-        *arguments,
+        subcommand,
+        "--state-dir",
+        str(state_dir),
+        *options,
         env=child_environment(environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
     output, _ = await process.communicate()
     if process.returncode:
-        raise Problem(f"flotilla {arguments[0]}: {output.decode().strip()}", f"see the logs (pid {os.getpid()})")
+        raise Problem(f"flotilla {subcommand}: {output.decode().strip()}", f"look into {state_dir / 'logs'}")
