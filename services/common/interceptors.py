@@ -1,6 +1,7 @@
 """The one place where gRPC calls begin and errors leave: request id, trace span, metrics, typed statuses."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -50,9 +51,18 @@ class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         """`refusing` says whether new calls are turned away as not started (the end of a drain)."""
         self._tracer = telemetry.tracer
         self._refusing = refusing
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._duration = telemetry.histogram(
             "rpc.server.call.duration", "Time to answer a gRPC call, by method and status.", SECONDS, "s"
         )
+
+    async def idle(self, timeout: float) -> None:
+        """Return when no call runs, or after `timeout` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
 
     async def intercept_service(
         self,
@@ -106,6 +116,8 @@ class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         request_id = request_context.adopt_request_id(metadata.get(request_context.REQUEST_ID))
         context.set_trailing_metadata(((request_context.REQUEST_ID, request_id),))
         code, began = grpc.StatusCode.OK.name, time.perf_counter()
+        self._running += 1
+        self._idle.clear()
         if TRACE_PARENT in metadata:
             otel_context.attach(extract(metadata))
         with self._tracer.start_as_current_span(
@@ -130,6 +142,9 @@ class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 internal = ServiceError(Kind.INTERNAL, f"internal error; request id {request_id}")
                 await _abort(context, internal, request_id)
             finally:
+                self._running -= 1
+                if not self._running:
+                    self._idle.set()
                 attributes = {"rpc.method": method[1:], "rpc.response.status_code": code}
                 self._duration.record(time.perf_counter() - began, attributes)
                 if span.is_recording():

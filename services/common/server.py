@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 from services.common.errors import ServiceError
 from services.common.health import Health
 from services.common.http import HttpServer, health_app
+from services.common.interceptors import Boundary
 from services.common.settings import CommonSettings
 from services.common.telemetry import Telemetry
 
@@ -45,8 +46,8 @@ class Listener(Protocol):
 class GrpcListener:
     """A gRPC server as a listener."""
 
-    def __init__(self, server: grpc.aio.Server, host: str, port: int) -> None:
-        self._server, self._host, self.port = server, host, port
+    def __init__(self, server: grpc.aio.Server, boundary: Boundary, host: str, port: int) -> None:
+        self._server, self._boundary, self._host, self.port = server, boundary, host, port
 
     async def start(self) -> None:
         """Open the port."""
@@ -61,10 +62,15 @@ class GrpcListener:
     async def stop(self, grace: float) -> None:
         """Finish calls in flight, then close.
 
-        gRPC cancels what arrives while it stops; those on their way have a moment to be refused as not started.
+        gRPC cancels what arrives while it stops, and closes a connection after its last call without waiting until
+        the caller has read the answer, which can lose the end of a large one. So it stops only once nothing runs
+        here; meanwhile the boundary refuses what arrives as not started.
         """
+        deadline = time.monotonic() + grace
         await asyncio.sleep(min(grace, LINGER_SECONDS))
-        await self._server.stop(grace)
+        await self._boundary.idle(deadline - time.monotonic())
+        await asyncio.sleep(min(grace, LINGER_SECONDS))
+        await self._server.stop(max(0.0, deadline - time.monotonic()))
 
 
 class HttpListener:

@@ -96,7 +96,7 @@ class _Start:
         health_pb2_grpc.add_HealthServicer_to_server(self._health.grpc, server)
         names = (*self._health.services[1:], "grpc.health.v1.Health", reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
-        return [GrpcListener(server, settings.host, settings.grpc_port)]
+        return [GrpcListener(server, boundary, settings.host, settings.grpc_port)]
 
     async def triton_metrics(self) -> str:
         """Return Triton's own Prometheus text (`nv_*`); empty while Triton is away."""

@@ -48,7 +48,7 @@ async def main() -> int:
                 server_header=False,
                 proxy_headers=False,
             ),
-            GrpcListener(grpc_port, settings.host, settings.grpc_port),
+            GrpcListener(grpc_port, boundary, settings.host, settings.grpc_port),
         )
 
     return await lifecycle.run((settings.host, settings.metrics_port), start)

@@ -25,9 +25,10 @@ MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 
 
 class ServiceProcess:
-    """`python -m services.embedding` on free ports, with a state folder of its own. Its log goes to a file there."""
+    """`python -m services.<name>` on free ports, with a state folder of its own. Its log goes to a file there."""
 
-    def __init__(self, state: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, state: Path, environment: dict[str, str] | None = None, name: str = "embedding") -> None:
+        prefix = f"FLOTILLA_{name}_".upper()
         self._log_path = state / "service.log"
         self._environment = {
             "PATH": os.environ["PATH"],
@@ -37,15 +38,15 @@ class ServiceProcess:
             "FLOTILLA_MODEL_STORE": str(CommonSettings().model_store),
             "FLOTILLA_CPU_THREADS": "2",
             "FLOTILLA_DRAIN_PROPAGATION_SECONDS": "0",
-            "FLOTILLA_EMBEDDING_GRPC_PORT": "0",
-            "FLOTILLA_EMBEDDING_HTTP_PORT": "0",
-            "FLOTILLA_EMBEDDING_MAX_MESSAGE_BYTES": str(MAX_MESSAGE_BYTES),
+            f"{prefix}GRPC_PORT": "0",
+            f"{prefix}HTTP_PORT": "0",
+            f"{prefix}MAX_MESSAGE_BYTES": str(MAX_MESSAGE_BYTES),
             **(environment or {}),
         }
         state.mkdir(parents=True, exist_ok=True)
         with self._log_path.open("w") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "services.embedding"],
+                [sys.executable, "-m", f"services.{name}"],
                 cwd=ROOT,
                 env=self._environment,
                 stdout=log,

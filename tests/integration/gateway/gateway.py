@@ -60,7 +60,7 @@ async def running(*addresses: str, tracer: Tracer | None = None, **settings: Any
     http = HttpListener(app, "127.0.0.1", 0, http="httptools", ws="none", lifespan="off", server_header=False)
     boundary = Boundary(instruments, lambda: False)
     server = create_grpc_server(fleet, KServe(health, directory), health.grpc, boundary, chosen.max_message_bytes)
-    listener = GrpcListener(server, "127.0.0.1", 0)
+    listener = GrpcListener(server, boundary, "127.0.0.1", 0)
     await http.start()
     await listener.start()
     await health.open()
