@@ -118,6 +118,24 @@ class EmbeddingFacts(_Table):
         return self
 
 
+class VisionFacts(_Table):
+    """What the vision service must know of a model."""
+
+    task: Literal["classify", "detect", "read_text", "detect_faces"]
+    input_size: int | None = Field(default=None, gt=0)
+    """Side of the square input in pixels; of classify and detect."""
+    labels: int | None = Field(default=None, gt=0)
+    """Lines of labels.txt; of classify and detect."""
+    iou_threshold: float = Field(default=0.6, gt=0, le=1)
+    """Overlap above which two boxes of one label are one object; of detect."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.task in ("classify", "detect") and (self.input_size is None or self.labels is None):
+            raise ValueError(f"input_size and labels are required for {self.task}")
+        return self
+
+
 class Model(_Table):
     """One public model."""
 
@@ -130,6 +148,7 @@ class Model(_Table):
     sources: tuple[Source, ...] = Field(min_length=1)
     artifacts: dict[ArtifactName, Artifact] = Field(min_length=1)
     embedding: EmbeddingFacts | None = None
+    vision: VisionFacts | None = None
 
     @property
     def triton_name(self) -> str:
@@ -165,8 +184,9 @@ class Model(_Table):
                 raise ValueError(f"artifacts.{name}.copy: '{artifact.source_file}' is not among the files")
         if len({artifact.exporter for artifact in self.artifacts.values() if artifact.exporter}) > 1:
             raise ValueError("artifacts: one exporter for each model")
-        if self.service == "embedding" and self.embedding is None:
-            raise ValueError("embedding: this table is required for the embedding service")
+        for service, facts in (("embedding", self.embedding), ("vision", self.vision)):
+            if self.service == service and facts is None:
+                raise ValueError(f"{service}: this table is required for the {service} service")
         return self
 
 

@@ -32,6 +32,7 @@ class Service:
 GATEWAY = Service("gateway", grpc_port=8001, http_port=8000, metrics_port=8002)
 SERVICES = (
     Service("embedding", grpc_port=50062, http_port=9062),
+    Service("vision", grpc_port=50064, http_port=9064),
     GATEWAY,
 )
 

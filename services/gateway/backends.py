@@ -101,6 +101,11 @@ class Backend:
         await asyncio.gather(*(address.close(0) for address in self._addresses.values()))
 
     @property
+    def deployed(self) -> bool:
+        """Whether the settings name any address of it."""
+        return bool(self._places)
+
+    @property
     def serving(self) -> bool:
         """Whether any address serves."""
         return any(address.serving for address in self._addresses.values())
@@ -115,6 +120,8 @@ class Backend:
         """One line that says why it serves or does not."""
         if self.serving:
             return "ready"
+        if not self._places:
+            return "it is not part of this fleet"
         if not self._addresses:
             return self._unresolved or "no address"
         return "; ".join(f"{address.endpoint.target}: {address.message}" for address in self._addresses.values())

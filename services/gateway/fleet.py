@@ -6,8 +6,10 @@ The one table to extend for a new service.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from flotilla.embedding.v1 import embedding_pb2
+from flotilla.vision.v1 import vision_pb2
 
 from services.common.telemetry import Telemetry
 from services.gateway.backends import Backend, Limits, Method
@@ -20,6 +22,9 @@ _LIST_EMBEDDING_MODELS = Method(
     "/flotilla.embedding.v1.EmbeddingService/ListModels",
     embedding_pb2.ListModelsRequest,
     embedding_pb2.ListModelsResponse,
+)
+_LIST_VISION_MODELS = Method(
+    "/flotilla.vision.v1.VisionService/ListModels", vision_pb2.ListModelsRequest, vision_pb2.ListModelsResponse
 )
 
 
@@ -49,28 +54,36 @@ class Fleet:
     """Every service behind the gateway."""
 
     embedding: Service
+    vision: Service
     changes: Changes
 
     @classmethod
     def of(cls, settings: GatewaySettings, telemetry: Telemetry) -> "Fleet":
         """Return the fleet of the settings; nothing is connected yet."""
         changes = Changes()
-        limits = Limits(
-            timeout=settings.request_timeout_seconds,
-            hold=settings.embedding_hold_seconds,
-            max_message_bytes=settings.max_message_bytes,
-            retry_share=settings.retry_budget,
-            resolve_every=settings.resolve_seconds,
+
+        def service(name: str, contract: Any, list_models: Callable[[Backend], Awaitable[list[Card]]]) -> Service:
+            limits = Limits(
+                timeout=settings.request_timeout_seconds,
+                hold=getattr(settings, f"{name}_hold_seconds"),
+                max_message_bytes=settings.max_message_bytes,
+                retry_share=settings.retry_budget,
+                resolve_every=settings.resolve_seconds,
+            )
+            places = [place.strip() for place in getattr(settings, f"{name}_addresses").split(",") if place.strip()]
+            grpc_names = tuple(service.full_name for service in contract.services_by_name.values())
+            return Service(Backend(name, places, limits, telemetry, changes), grpc_names, list_models)
+
+        return cls(
+            embedding=service("embedding", embedding_pb2.DESCRIPTOR, _embedding_models),
+            vision=service("vision", vision_pb2.DESCRIPTOR, _vision_models),
+            changes=changes,
         )
-        places = [place.strip() for place in settings.embedding_addresses.split(",")]
-        backend = Backend("embedding", places, limits, telemetry, changes)
-        names = tuple(service.full_name for service in embedding_pb2.DESCRIPTOR.services_by_name.values())
-        return cls(Service(backend, names, _embedding_models), changes)
 
     @property
     def services(self) -> tuple[Service, ...]:
-        """All of them, in the order they are listed everywhere."""
-        return (self.embedding,)
+        """Those the settings give an address, in the order they are listed everywhere."""
+        return tuple(service for service in (self.embedding, self.vision) if service.backend.deployed)
 
     async def start(self) -> None:
         """Begin to connect to every service and give each a moment to answer."""
@@ -90,5 +103,13 @@ async def _embedding_models(backend: Backend) -> list[Card]:
             profile=model.profile,
             triton_models=tuple(name for name in (model.triton_model, model.triton_text_model) if name),
         )
+        for model in reply.models
+    ]
+
+
+async def _vision_models(backend: Backend) -> list[Card]:
+    reply = await backend.call(_LIST_VISION_MODELS, vision_pb2.ListModelsRequest(), LIST_SECONDS)
+    return [
+        Card(id=model.id, license=model.license, profile=model.profile, triton_models=tuple(model.triton_models))
         for model in reply.models
     ]

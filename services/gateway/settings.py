@@ -22,9 +22,14 @@ class GatewaySettings(BaseSettings):
     metrics_port: int = Field(default=8002, ge=0, le=65535)
     """Port of health and metrics; 0 takes a free one."""
     embedding_addresses: str = "127.0.0.1:50062"
-    """Where the embedding service listens: host:port, several with commas. A name stands for all its addresses."""
+    """Where the embedding service listens: host:port, several with commas. A name stands for all its addresses.
+    Empty: the service is not part of this fleet."""
     embedding_hold_seconds: float = Field(default=0.0, ge=0, le=600)
     """How long a request may wait for an embedding service that has no ready address (scale to zero)."""
+    vision_addresses: str = "127.0.0.1:50064"
+    """Where the vision service listens, as for embedding."""
+    vision_hold_seconds: float = Field(default=0.0, ge=0, le=600)
+    """As for embedding."""
     resolve_seconds: float = Field(default=5.0, gt=0)
     """How often names are resolved again."""
     body_limit_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
@@ -40,10 +45,10 @@ class GatewaySettings(BaseSettings):
     retry_budget: float = Field(default=0.1, ge=0, le=1)
     """Retries allowed per call made; 0 turns retries off."""
 
-    @field_validator("embedding_addresses")
+    @field_validator("embedding_addresses", "vision_addresses")
     @classmethod
     def _addresses(cls, value: str) -> str:
-        for address in value.split(","):
+        for address in value.split(",") if value.strip() else ():
             host, _, port = address.strip().rpartition(":")
             if not host or not port.isdigit():
                 raise ValueError(f"{address.strip()!r} is not host:port")

@@ -42,11 +42,16 @@ def plan(services: Sequence[Service], settings: FleetSettings, host: str | None,
     """Return the processes for these services; host and port move the gateway (gRPC is port + 1, metrics port + 2)."""
     models = [_launch(service, settings, len(services) - 1) for service in services if service is not GATEWAY]
     gateway = _launch(GATEWAY, settings, 1, host, port)
+    absent = {
+        GATEWAY.variable(f"{service.name}_addresses"): ""
+        for service in SERVICES
+        if service is not GATEWAY and service not in services
+    }
     addresses = {
         GATEWAY.variable(f"{launch.name}_addresses"): f"{reachable(launch.host)}:{launch.grpc_port}"
         for launch in models
     }
-    return [*models, _with(gateway, addresses)]
+    return [*models, _with(gateway, {**absent, **addresses})]
 
 
 def reachable(host: str) -> str:

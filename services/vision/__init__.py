@@ -1,0 +1,1 @@
+"""The vision service: pictures to labels, boxes, text and faces."""
