@@ -1,6 +1,6 @@
 """The graphs in Triton. The only file of the service that knows tensor names, shapes and dtypes.
 
-Every graph takes `pixels`: uint8 RGB [batch, height, width, 3]; scaling, channel order and layout are part of the graph.
+Every graph takes `pixels`: uint8 RGB [batch, height, width, 3]; scaling and layout are part of the graph.
 """
 
 from services.common.contract import Contract, Tensor

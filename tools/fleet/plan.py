@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from services.common.ports import GATEWAY, SERVICES, Service
 from tools.cli.console import Problem
-from tools.fleet.settings import FleetSettings, port_settings
+from tools.fleet.settings import FleetSettings, is_set, port_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def plan(services: Sequence[Service], settings: FleetSettings, host: str | None,
     absent = {
         GATEWAY.variable(f"{service.name}_addresses"): ""
         for service in SERVICES
-        if service is not GATEWAY and service not in services
+        if service not in services and not is_set(GATEWAY.variable(f"{service.name}_addresses"))
     }
     addresses = {
         GATEWAY.variable(f"{launch.name}_addresses"): f"{reachable(launch.host)}:{launch.grpc_port}"

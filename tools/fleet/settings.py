@@ -51,6 +51,11 @@ def port_settings(service: Service) -> PortSettings:
         raise _problem(prefix, error) from error
 
 
+def is_set(variable: str) -> bool:
+    """Whether this process's environment says something of the variable."""
+    return variable in os.environ
+
+
 def child_environment(changes: Mapping[str, str]) -> dict[str, str]:
     """Return this process's environment with changes, for a process it starts."""
     return {**os.environ, **changes}

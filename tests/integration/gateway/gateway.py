@@ -49,7 +49,7 @@ class Gateway:
 @asynccontextmanager
 async def running(*addresses: str, tracer: Tracer | None = None, **settings: Any) -> AsyncIterator[Gateway]:
     """Run a gateway in front of `addresses` while the block runs."""
-    chosen = GatewaySettings(embedding_addresses=",".join(addresses), **settings)
+    chosen = GatewaySettings(**{"embedding_addresses": ",".join(addresses), "vision_addresses": "", **settings})
     instruments = telemetry(tracer)
     fleet = Fleet.of(chosen, instruments)
     health, directory = GatewayHealth.over(fleet), Directory(fleet)

@@ -14,7 +14,7 @@ def test_defaults_are_the_ports_every_client_assumes() -> None:
     )
 
 
-@pytest.mark.parametrize("value", ["localhost", "", "a:b", "a:1,", ":1"])
+@pytest.mark.parametrize("value", ["localhost", ",a:1", "a:b", "a:1,", ":1"])
 def test_a_bad_address_stops_start_up_and_names_the_variable(
     value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,7 +20,7 @@ def test_the_gateway_is_always_chosen_and_last():
 def test_an_unknown_service_is_refused_with_the_known_ones():
     with pytest.raises(Problem, match="no service embeddings") as problem:
         choose(["embeddings"])
-    assert "embedding, gateway" in problem.value.next_step
+    assert "embedding, vision, gateway" in problem.value.next_step
 
 
 def test_port_moves_the_three_ports_of_the_gateway_only(settings):
@@ -38,9 +38,16 @@ def test_the_gateway_is_told_where_the_services_are(settings, monkeypatch):
     assert gateway.environment["FLOTILLA_GATEWAY_EMBEDDING_ADDRESSES"] == "127.0.0.1:51000"
 
 
-def test_a_service_that_is_not_started_keeps_the_address_of_the_environment(settings):
+def test_a_service_that_is_not_started_keeps_the_address_of_the_environment(settings, monkeypatch):
+    monkeypatch.setenv("FLOTILLA_GATEWAY_EMBEDDING_ADDRESSES", "elsewhere:50062")
     (gateway,) = plan(choose(["gateway"]), settings, None, None)
     assert "FLOTILLA_GATEWAY_EMBEDDING_ADDRESSES" not in gateway.environment
+
+
+def test_a_service_that_is_not_started_is_not_part_of_the_fleet(settings, monkeypatch):
+    monkeypatch.delenv("FLOTILLA_GATEWAY_VISION_ADDRESSES", raising=False)
+    _, gateway = plan(choose(["embedding"]), settings, None, None)
+    assert gateway.environment["FLOTILLA_GATEWAY_VISION_ADDRESSES"] == ""
 
 
 def test_processes_share_the_settings_of_the_machine(settings):
