@@ -1,21 +1,23 @@
 """Admission: bounded concurrency and a bounded, deadline-aware queue in front of the engine.
 
-A call is worked on, waits for a place in order of priority, or is refused at once with a truthful Retry-After; one
-whose deadline has passed is never worked on. Triton's own queue limits answer without a Retry-After and are not
-counted, so the bound has to be here.
+A call is worked on, waits for a place in order of priority and in turn with those of other principals, or is refused
+at once with a truthful Retry-After; one whose deadline has passed is never worked on. Triton's own queue limits
+answer without a Retry-After and are not counted, so the bound has to be here.
 """
 
 import asyncio
 import itertools
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from sortedcontainers import SortedList
 
 from services.common.errors import Kind, ServiceError
 from services.common.load import Load
+from services.common.request_context import principal_of, priority_of
 from services.common.telemetry import Telemetry
 
 RETRY_MIN_SECONDS, RETRY_MAX_SECONDS = 0.1, 60.0
@@ -36,12 +38,18 @@ class Limits:
 @dataclass(order=True, slots=True)
 class _Waiter:
     priority: int
+    round: int
     order: int
     turn: "asyncio.Future[None]" = field(compare=False)
+    placed: bool = field(default=False, compare=False)
 
 
 class Admission:
-    """Lets calls in. `cost` is in the unit of `load`; a lower `priority` number goes first."""
+    """Lets calls in. `cost` is in the unit of `load`; a lower `priority` number goes first.
+
+    Waiting calls of one priority go in rounds, in each of which every principal (an API key, a user) has one turn, so
+    that one's flood does not starve the others. A full queue keeps those whose turn comes first.
+    """
 
     def __init__(self, limits: Limits, load: Load, telemetry: Telemetry) -> None:
         self._limits = limits
@@ -50,6 +58,8 @@ class Admission:
         self._outstanding = 0.0  # cost of everything running or waiting
         self._waiting = SortedList()  # of _Waiter, next first
         self._order = itertools.count()
+        self._round = 0
+        self._next_round: dict[str, int] = {}  # of each principal
         self._rejected = telemetry.counter("flotilla_admission_rejected", "Calls refused by admission, by reason.")
         telemetry.gauge("flotilla_admission_running", "Calls being worked on.", lambda: self._running)
         telemetry.gauge("flotilla_admission_waiting", "Calls waiting for a place.", lambda: self.waiting)
@@ -66,7 +76,9 @@ class Admission:
         return len(self._waiting)
 
     @asynccontextmanager
-    async def admit(self, cost: float, *, remaining: float | None = None, priority: int = 0) -> AsyncIterator[None]:
+    async def admit(
+        self, cost: float, *, remaining: float | None = None, priority: int = 0, principal: str = ""
+    ) -> AsyncIterator[None]:
         """Hold a place while the block runs.
 
         `remaining` is the caller's time left in seconds. Raises OVERLOADED with `retry_after` when there is no place
@@ -77,7 +89,7 @@ class Admission:
             self._rejected.add(1, {"reason": "expired"})
             raise ServiceError(Kind.DEADLINE_EXCEEDED, "the deadline had passed before the call was started")
         if self._running >= self._limits.concurrency:
-            await self._wait(cost, remaining, priority)
+            await self._wait(cost, remaining, priority, principal)
         else:
             self._outstanding += cost
             self._running += 1
@@ -88,12 +100,23 @@ class Admission:
             self._outstanding -= cost
             self._next()
 
-    async def _wait(self, cost: float, remaining: float | None, priority: int) -> None:
-        if self.waiting >= self._limits.queue:
-            raise self._refuse("queue_full")
+    def admit_call(self, cost: float, context: Any, user: str = "") -> AbstractAsyncContextManager[None]:
+        """Return `admit` with what a gRPC servicer context says; `user` is who calls where the gateway does not say."""
+        return self.admit(
+            cost,
+            remaining=context.time_remaining(),
+            priority=priority_of(context),
+            principal=principal_of(context, user),
+        )
+
+    async def _wait(self, cost: float, remaining: float | None, priority: int, principal: str) -> None:
         if remaining is not None and self._load.seconds_for(self._outstanding) > remaining:
             raise self._refuse("deadline")
-        waiter = _Waiter(priority, next(self._order), asyncio.get_running_loop().create_future())
+        turn = max(self._round, self._next_round.get(principal, 0))
+        waiter = _Waiter(priority, turn, next(self._order), asyncio.get_running_loop().create_future())
+        if self.waiting >= self._limits.queue:
+            self._make_room(waiter)
+        self._next_round[principal] = turn + 1
         self._waiting.add(waiter)
         self._outstanding += cost
         try:
@@ -101,11 +124,11 @@ class Admission:
                 await waiter.turn
         except BaseException as error:
             self._outstanding -= cost
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
-            else:  # the place was given in the same instant
+            if waiter.placed:  # in the same instant
                 self._running -= 1
                 self._next()
+            else:
+                self._waiting.discard(waiter)
             if isinstance(error, TimeoutError):
                 raise self._refuse("queue_timeout") from None
             raise
@@ -113,9 +136,22 @@ class Admission:
     def _next(self) -> None:
         while self._waiting and self._running < self._limits.concurrency:
             waiter = self._waiting.pop(0)
+            waiter.placed = True
+            self._round = max(self._round, waiter.round)
             self._running += 1
             if not waiter.turn.done():  # a cancelled one gives its place back when it wakes
                 waiter.turn.set_result(None)
+
+        if not self._waiting:
+            self._next_round.clear()
+
+    def _make_room(self, newcomer: _Waiter) -> None:
+        """Refuse the one whose turn would come last, which may be the newcomer."""
+        if not self._waiting or newcomer > self._waiting[-1]:
+            raise self._refuse("queue_full")
+        last = self._waiting.pop()
+        if not last.turn.done():
+            last.turn.set_exception(self._refuse("queue_full"))
 
     def _refuse(self, reason: str) -> ServiceError:
         self._rejected.add(1, {"reason": reason})

@@ -14,7 +14,6 @@ from services.common.admission import Admission
 from services.common.errors import Kind, ServiceError
 from services.common.health import Health
 from services.common.kserve_request import check_infer
-from services.common.request_context import priority_of
 from services.common.telemetry import inject
 from services.common.triton import TritonClient, model_config_pb2, service_pb2, service_pb2_grpc, triton_error
 
@@ -78,14 +77,13 @@ class KServe(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
     async def ModelInfer(self, request: Any, context: Context) -> Any:
         """Run one inference."""
         self._check(request)
-        cost, priority = self._cost(request), priority_of(context)
-        async with self._admission.admit(cost, remaining=context.time_remaining(), priority=priority):
+        async with self._admission.admit_call(self._cost(request), context):
             return await self._forward("ModelInfer", request, context)
 
     async def ModelStreamInfer(self, request_iterator: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
         """Run inferences on one stream; a bad request gets an error message of its own and the stream goes on."""
         remaining = context.time_remaining()
-        async with self._admission.admit(1.0, remaining=remaining, priority=priority_of(context)):
+        async with self._admission.admit_call(1.0, context):
             answers: asyncio.Queue[Any] = asyncio.Queue(maxsize=64)
             stream = self._triton.stub.ModelStreamInfer(timeout=remaining, metadata=tuple(inject().items()))
             feeding = asyncio.create_task(_reporting(self._feed(request_iterator, stream, answers), answers))

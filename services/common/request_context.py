@@ -23,6 +23,11 @@ def adopt_request_id(offered: str | None) -> str:
     return identifier
 
 
+def principal_of(context: Any, user: str = "") -> str:
+    """Return who makes the call of a gRPC servicer context: the gateway's word, else `user` as the caller says."""
+    return next((str(value) for key, value in context.invocation_metadata() or () if key == PRINCIPAL), user)
+
+
 def priority_of(context: Any) -> int:
     """Return the priority the gateway gave the call of a gRPC servicer context: 0 unless set, lower goes first."""
     for key, value in context.invocation_metadata() or ():

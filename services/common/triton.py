@@ -5,7 +5,7 @@ KServe v2 gRPC: https://github.com/kserve/kserve/blob/master/docs/predict-api/v2
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -98,12 +98,7 @@ class TritonClient:
         `timeout` is in seconds. Raises ServiceError: UNAVAILABLE when Triton is gone, DEADLINE_EXCEEDED, INTERNAL
         when the model failed.
         """
-        request = service_pb2.ModelInferRequest(model_name=model)
-        for name, array in inputs.items():
-            request.inputs.add(name=name, datatype=np_to_triton_dtype(array.dtype), shape=array.shape)
-            request.raw_input_contents.append(_raw(array))
-        for name in outputs:
-            request.outputs.add(name=name)
+        request = _request(model, inputs, outputs)
         if timeout is not None:
             request.parameters["timeout"].int64_param = max(1, round(timeout * 1e6))
         began = time.monotonic()
@@ -113,8 +108,38 @@ class TritonClient:
             if fault.kind is Kind.DEADLINE_EXCEEDED and self._answered < began:
                 self._hangs(f"Triton has answered nothing for {timeout:g} s")
             raise
-        arrays = {o.name: _array(o, raw) for o, raw in zip(reply.outputs, reply.raw_output_contents, strict=True)}
+        arrays = _arrays(reply)
         return {name: arrays[name] for name in outputs}
+
+    async def stream(
+        self, model: str, inputs: Tensors, outputs: Sequence[str], timeout: float | None = None
+    ) -> AsyncIterator[dict[str, NDArray[Any]]]:
+        """Run a decoupled `model` and yield the arrays of each of its responses.
+
+        Closing the generator cancels the request in Triton. `timeout` is in seconds, for all of it. Raises as `infer`.
+        """
+        request = _request(model, inputs, outputs)
+        request.parameters["triton_enable_empty_final_response"].bool_param = True
+        metadata = (("triton_grpc_error", "true"), *inject().items())  # else errors lose their code
+        call = self.stub.ModelStreamInfer(timeout=timeout, metadata=metadata)
+        try:
+            await call.write(request)
+            async for reply in call:
+                if reply.error_message:
+                    raise triton_failure(ServiceError(Kind.INTERNAL, reply.error_message))
+                if reply.infer_response.outputs:
+                    self._answered = time.monotonic()
+                    yield _arrays(reply.infer_response)
+                if reply.infer_response.parameters["triton_final_response"].bool_param:
+                    return
+            raise _unavailable(ServiceError(Kind.UNAVAILABLE, ""))
+        except grpc.RpcError as error:
+            fault = triton_error(error)
+            if fault.code == DEAD_STUB:
+                self._hangs("a Python stub of Triton does not answer")
+            raise fault from error
+        finally:
+            call.cancel()
 
     async def call(self, method: str, request: Any, timeout: float | None) -> Any:
         """Make the unary call `method` as it is and return its reply. `timeout` is in seconds. Raises as `infer`."""
@@ -136,7 +161,11 @@ class TritonClient:
 
 def triton_error(error: grpc.RpcError) -> ServiceError:
     """Return what a failed call to Triton means to our caller."""
-    fault = from_rpc_error(error)
+    return triton_failure(from_rpc_error(error))
+
+
+def triton_failure(fault: ServiceError) -> ServiceError:
+    """Return what a fault that Triton reported means to our caller."""
     if any(sign in fault.message for sign in _SIGNS_OF_A_DEAD_STUB):
         return _unavailable(fault, DEAD_STUB)
     if fault.kind is Kind.UNAVAILABLE:
@@ -152,6 +181,20 @@ def _unavailable(fault: ServiceError, code: str = "triton_unavailable") -> Servi
     fault.code = code
     fault.retry_after = 2.0
     return fault
+
+
+def _request(model: str, inputs: Tensors, outputs: Sequence[str]) -> Any:
+    request = service_pb2.ModelInferRequest(model_name=model)
+    for name, array in inputs.items():
+        request.inputs.add(name=name, datatype=np_to_triton_dtype(array.dtype), shape=array.shape)
+        request.raw_input_contents.append(_raw(array))
+    for name in outputs:
+        request.outputs.add(name=name)
+    return request
+
+
+def _arrays(reply: Any) -> dict[str, NDArray[Any]]:
+    return {o.name: _array(o, raw) for o, raw in zip(reply.outputs, reply.raw_output_contents, strict=True)}
 
 
 def _raw(array: NDArray[Any]) -> bytes:

@@ -41,7 +41,7 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServiceServicer):
         truncate = _truncate(request.truncate)
         texts = self._inputs(request, embedder)
         cost, priority = embedder.cost(texts), priority_of(context)
-        async with self._admission.admit(cost, remaining=context.time_remaining(), priority=priority):
+        async with self._admission.admit_call(cost, context):
             embedded = await embedder.embed(texts, truncate, priority)
         rows = vectors.convert(vectors.shorten(embedded.vectors, dimensions), output_type)
         return pb.EmbedResponse(
@@ -66,7 +66,7 @@ class EmbeddingServicer(embedding_pb2_grpc.EmbeddingServiceServicer):
             *(self._text(f"passages[{i}]", p, facts.passage_prefix) for i, p in enumerate(request.passages)),
         ]
         cost, priority = embedder.cost(texts), priority_of(context)
-        async with self._admission.admit(cost, remaining=context.time_remaining(), priority=priority):
+        async with self._admission.admit_call(cost, context):
             embedded = await embedder.embed(texts, truncate, priority)
         scores = embedded.vectors[1:] @ embedded.vectors[0]
         best = np.argsort(-scores, kind="stable")[: request.top_n or None]

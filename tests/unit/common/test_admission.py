@@ -171,3 +171,49 @@ async def test_a_failing_call_frees_its_place(make):
         async with admission.admit(1.0):
             raise ZeroDivisionError
     assert admission.running == 0
+
+
+async def test_principals_take_turns(make):
+    admission = make(queue=10)
+    first = Call(admission)
+    await turns()
+    flood = [Call(admission, f"a{i}", principal="a") for i in range(3)]
+    await turns()
+    others = [Call(admission, name, principal=name) for name in ("b", "c")]
+    await turns()
+    for call in (first, *flood, *others):
+        call._finish.set()
+    await asyncio.gather(*(call.task for call in (first, *flood, *others)))
+    assert Call.entered == ["", "a0", "b", "c", "a1", "a2"]
+
+
+async def test_a_flood_that_fills_the_queue_makes_room_for_another_principal(make):
+    admission = make(queue=2)
+    first = Call(admission)
+    await turns()
+    flood = [Call(admission, f"a{i}", principal="a") for i in range(2)]
+    await turns()
+    other = Call(admission, "b", principal="b")
+    await turns()
+    assert (await refusal(flood[1].task)).code == "queue_full"
+    for call in (first, flood[0], other):
+        call._finish.set()
+    await asyncio.gather(first.task, flood[0].task, other.task)
+    assert Call.entered == ["", "a0", "b"]
+    assert (admission.running, admission.waiting) == (0, 0)
+
+
+async def test_a_full_queue_makes_room_for_a_higher_priority_only(make):
+    admission = make(queue=1)
+    first = Call(admission)
+    await turns()
+    waiting = Call(admission, "ordinary")
+    await turns()
+    assert (await refusal(Call(admission, "late").task)).code == "queue_full"
+    urgent = Call(admission, "urgent", priority=-1)
+    await turns()
+    assert (await refusal(waiting.task)).code == "queue_full"
+    for call in (first, urgent):
+        call._finish.set()
+    await asyncio.gather(first.task, urgent.task)
+    assert Call.entered == ["", "urgent"]

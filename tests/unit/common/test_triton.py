@@ -15,6 +15,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def __init__(self):
         self.hanging = asyncio.Event()
+        self.cancelled = asyncio.Event()
 
     async def ModelInfer(self, request, context):  # noqa: N802
         if request.model_name == "hang":
@@ -25,6 +26,34 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         if request.model_name == "bad":
             await context.abort(grpc.StatusCode.INTERNAL, "bad luck")
         return service_pb2.ModelInferResponse()
+
+    async def ModelStreamInfer(self, request_iterator, context):  # noqa: N802
+        request = await anext(aiter(request_iterator))
+        assert ("triton_grpc_error", "true") in tuple(context.invocation_metadata())
+        if request.model_name == "refused":
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no")
+        if request.model_name == "stub":
+            await context.abort(grpc.StatusCode.INTERNAL, "Stub process 'm_0' is not healthy.")
+        if request.model_name == "bad":
+            yield service_pb2.ModelStreamInferResponse(error_message="bad luck")
+        for number in range(3):
+            yield response(number)
+        if request.model_name == "endless":
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.cancelled.set()
+        if request.model_name == "count":
+            final = service_pb2.ModelStreamInferResponse()
+            final.infer_response.parameters["triton_final_response"].bool_param = True
+            yield final
+
+
+def response(number):
+    reply = service_pb2.ModelStreamInferResponse()
+    reply.infer_response.outputs.add(name="y", datatype="INT32", shape=[1])
+    reply.infer_response.raw_output_contents.append(np.int32(number).tobytes())
+    return reply
 
 
 @pytest.fixture
@@ -79,3 +108,32 @@ async def test_a_stub_that_does_not_answer_is_a_hang_and_other_failures_are_not(
     assert not hangs
     assert await failed(client, "stub") is Kind.UNAVAILABLE
     assert len(hangs) == 1
+
+
+async def test_a_stream_yields_each_response_and_ends_with_the_final_one(client):
+    received = [outputs["y"].tolist() async for outputs in client.stream("count", INPUTS, ["y"])]
+    assert received == [[0], [1], [2]]
+
+
+async def test_a_stream_that_is_left_is_cancelled_in_triton(client, triton):
+    stream = client.stream("endless", INPUTS, ["y"])
+    assert (await anext(stream))["y"].tolist() == [0]
+    await stream.aclose()
+    await triton.cancelled.wait()
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"), [("bad", Kind.INTERNAL), ("refused", Kind.INVALID_ARGUMENT), ("broken", Kind.UNAVAILABLE)]
+)
+async def test_a_stream_that_fails_says_why(client, model, kind):
+    with pytest.raises(ServiceError) as caught:
+        async for _ in client.stream(model, INPUTS, ["y"]):
+            pass
+    assert caught.value.kind is kind
+
+
+async def test_a_stream_of_a_dead_stub_is_a_hang(client, hangs):
+    with pytest.raises(ServiceError) as caught:
+        async for _ in client.stream("stub", INPUTS, ["y"]):
+            pass
+    assert (caught.value.kind, len(hangs)) == (Kind.UNAVAILABLE, 1)

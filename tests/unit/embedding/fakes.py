@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 
 from services.common.manifest import EmbeddingFacts
+from services.common.request_context import priority_of
 from services.embedding.embedder import Embedder
 
 FACTS = EmbeddingFacts(
@@ -48,8 +49,8 @@ class FakeAdmission:
         self.admitted = []
 
     @asynccontextmanager
-    async def admit(self, cost, *, remaining, priority):
-        self.admitted.append((cost, remaining, priority))
+    async def admit_call(self, cost, context):
+        self.admitted.append((cost, context.time_remaining(), priority_of(context)))
         yield
 
 
