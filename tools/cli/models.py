@@ -32,18 +32,21 @@ ModelId = Annotated[str, typer.Argument(metavar="MODEL", help="Model id, for exa
 @app.command("fetch")
 def fetch(
     models: Annotated[list[str] | None, typer.Argument(help="Model ids; default: all of the manifest.")] = None,
+    service: Annotated[
+        list[str] | None, typer.Option(help="All models of this service, for example vision; repeat it for more.")
+    ] = None,
     allow_cuda_packages: AllowCuda = False,
 ) -> None:
     """Download and export what serving needs. Does nothing, and needs no network, once the store is full.
 
-    Example: tools/models fetch all-minilm-l6-v2
+    Example: tools/models fetch all-minilm-l6-v2, or: tools/models fetch --service vision
     """
     settings, manifest, store = _open()
     with _clear_failures(store):
-        preparation = Preparation(manifest, store, settings.torch_index_url, allow_cuda_packages)
-        for model in _chosen(manifest, models):
-            fresh = preparation.fetch(model)
-            console.print(f"{model.id}: {'ready' if fresh else 'already there'} in {store.root}", markup=False)
+        chosen = _chosen(manifest, models, service)
+        fresh = Preparation(manifest, store, settings.torch_index_url, allow_cuda_packages).fetch(chosen)
+        for model in chosen:
+            console.print(f"{model.id}: {'ready' if model in fresh else 'already there'} in {store.root}", markup=False)
 
 
 @app.command("list")
@@ -120,8 +123,17 @@ def _open() -> tuple[ToolSettings, Manifest, ModelStore]:
     return settings, manifest, ModelStore(settings.model_store.expanduser())
 
 
-def _chosen(manifest: Manifest, ids: list[str] | None) -> list[Model]:
-    return [manifest.model(model_id) for model_id in ids or manifest.models]
+def _chosen(manifest: Manifest, ids: list[str] | None, services: list[str] | None = None) -> list[Model]:
+    """Return the models named by id or by service, each once; all of the manifest when nothing is named."""
+    if not ids and not services:
+        return list(manifest.models.values())
+    for service in services or ():
+        if not manifest.for_service(service):
+            known = ", ".join(dict.fromkeys(model.service for model in manifest.models.values()))
+            raise Problem(f"the manifest has no model of a service '{service}'", f"services with models: {known}")
+    named = {model_id: manifest.model(model_id) for model_id in ids or ()}
+    named |= {model.id: model for service in services or () for model in manifest.for_service(service)}
+    return list(named.values())
 
 
 def _size_and_state(store: ModelStore, model: Model) -> tuple[str, str]:

@@ -1,33 +1,26 @@
 """Export a sentence-transformers encoder to ONNX and prove that it computes the same.
 
-Runs inside the throw-away torch environment: `python -m tools.export.sentence_encoder --source DIR --out DIR`.
-Imports torch only when it runs, so that the tools can read the constants without it.
+Runs in the environment `export`: `python -m tools.export.sentence_encoder --source DIR --out DIR --facts JSON`.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from importlib.metadata import version
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tools.export.command import ExportRefusedError, run_exporter, versions
 from tools.export.texts import parity_texts, selftest_texts
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-EXPORTER = "sentence-encoder"
-EXPORTER_VERSION = 1
 MAX_DIFFERENCE = 1e-5
 OPSET = 17
 TOOLS = ("torch", "transformers", "sentence-transformers", "onnx", "onnxruntime", "numpy")
-
-
-class ExportRefusedError(Exception):
-    """The model cannot be exported, or the exported graph differs from the original."""
 
 
 def build_graph(original: Any) -> Any:
@@ -151,13 +144,13 @@ def write_selftest(original: Any, path: Path) -> None:
     path.write_text(json.dumps({"format": 1, "cases": cases}) + "\n", encoding="utf-8")
 
 
-def export(source: Path, out: Path, dimensions: int, max_tokens: int) -> dict[str, Any]:
+def export(source: Path, out: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Write model.onnx and selftest.json into out; returns the facts for the recipe."""
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415
 
     original = SentenceTransformer(str(source), device="cpu", model_kwargs={"attn_implementation": "eager"})
-    original.max_seq_length = max_tokens
-    actual = original.get_embedding_dimension()
+    original.max_seq_length = int(facts["max_tokens"])
+    dimensions, actual = int(facts["dimensions"]), original.get_embedding_dimension()
     if actual != dimensions:
         raise ExportRefusedError(f"the model has {actual} dimensions, the manifest says {dimensions}")
     onnx_path = out / "model.onnx"
@@ -166,30 +159,11 @@ def export(source: Path, out: Path, dimensions: int, max_tokens: int) -> dict[st
     difference, texts = check_parity(original, onnx_path)
     write_selftest(original, out / "selftest.json")
     return {
-        "exporter": EXPORTER,
-        "exporter_version": EXPORTER_VERSION,
         "opset": OPSET,
         "parity": {"max_abs_difference": difference, "texts": texts},
-        "tools": {name: version(name) for name in TOOLS},
+        "tools": versions(TOOLS),
     }
 
 
-def main() -> int:
-    """Export, print the facts as one line of JSON; on refusal one line on stderr and exit code 3."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--source", type=Path, required=True, help="folder of the sentence-transformers model")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write model.onnx and selftest.json to")
-    parser.add_argument("--dimensions", type=int, default=384, help="length of a vector")
-    parser.add_argument("--max-tokens", type=int, default=256, help="longest input in tokens")
-    arguments = parser.parse_args()
-    try:
-        facts = export(arguments.source, arguments.out, arguments.dimensions, arguments.max_tokens)
-    except ExportRefusedError as error:
-        print(f"refused: {error}", file=sys.stderr)
-        return 3
-    (arguments.out / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_exporter(export, __doc__))

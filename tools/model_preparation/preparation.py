@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,14 @@ from services.common.manifest import Manifest, Model
 from services.common.model_store import ModelStore, ModelStoreError, StoredModel
 from services.common.settings import REPOSITORY_ROOT
 from tools.cli.console import Problem
-from tools.export import sentence_encoder
+from tools.export.command import REFUSED
+from tools.export.exporters import EXPORTERS, Exporter
 from tools.model_preparation.commands import DiskFullError, run
 from tools.model_preparation.contract import check_artifacts
+from tools.model_preparation.export_environment import ExportEnvironments, export_environments
 from tools.model_preparation.progress import step
 from tools.model_preparation.sources import acquire
 from tools.model_preparation.store_writer import StoreWriter
-from tools.model_preparation.torch_environment import ENVIRONMENT_BYTES, torch_environment
-
-EXPORTER_VERSIONS = {sentence_encoder.EXPORTER: sentence_encoder.EXPORTER_VERSION}
-_EXPORT_MODULES = {sentence_encoder.EXPORTER: "tools.export.sentence_encoder"}
-_REFUSED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +31,40 @@ class Preparation:
     torch_index_url: str | None = None
     allow_cuda: bool = False
 
-    def fetch(self, model: Model) -> bool:
-        """Make the model complete; False when it was so already, which needs neither network nor lock."""
-        if is_complete(self.store, model):
-            return False
+    def fetch(self, models: Sequence[Model]) -> list[Model]:
+        """Make models complete and return those that were not. Full ones need neither network nor lock."""
+        if not self._incomplete(models):
+            return []
         writer = StoreWriter(self.store)
-        with writer.lock():
-            if is_complete(self.store, model):
-                return False
-            self._prepare(writer, model, again=False)
-        return True
+        with writer.lock(), self._environments(writer) as environments:
+            prepared = _by_environment(self._incomplete(models))
+            for model in prepared:
+                self._prepare(writer, environments, model, again=False)
+        return prepared
 
     def export(self, model: Model) -> StoredModel:
         """Export the model again, whether the store has it or not."""
         writer = StoreWriter(self.store)
-        with writer.lock():
-            return self._prepare(writer, model, again=True)
+        with writer.lock(), self._environments(writer) as environments:
+            return self._prepare(writer, environments, model, again=True)
 
-    def _prepare(self, writer: StoreWriter, model: Model, *, again: bool) -> StoredModel:
+    def _incomplete(self, models: Sequence[Model]) -> list[Model]:
+        return [model for model in models if not is_complete(self.store, model)]
+
+    @contextmanager
+    def _environments(self, writer: StoreWriter) -> Iterator[ExportEnvironments]:
+        with (
+            writer.scratch() as scratch,
+            export_environments(scratch, self.torch_index_url, allow_cuda=self.allow_cuda) as environments,
+        ):
+            yield environments
+
+    def _prepare(
+        self, writer: StoreWriter, environments: ExportEnvironments, model: Model, *, again: bool
+    ) -> StoredModel:
         known, exported = _current(self.store, model), _exported(model)
         must_export = bool(exported) and (again or known is None or not _has(self.store, model.id, exported))
-        _check_space(self.store.root, model, ENVIRONMENT_BYTES if must_export else 0)
+        _check_space(self.store.root, model, environments.bytes_for(_exporter(model).environment) if must_export else 0)
         kept = writer.keep(model.id)
         with writer.scratch() as scratch:
             acquire(model, kept, scratch, self.manifest.folder)
@@ -65,8 +76,8 @@ class Preparation:
             if must_export:
                 out = scratch / "out"
                 out.mkdir()
-                facts = self._export(model, kept, out, scratch)
-                made |= {name: out / name for name in exported}
+                facts = _run_exporter(environments, model, kept, out)
+                made |= {name: out / name for name in exported if (out / name).is_file()}
             else:
                 facts = dict(known.recipe) if known else {}
                 made |= self.store.require(model.id, exported) if known else {}
@@ -77,24 +88,20 @@ class Preparation:
         writer.finish(model.id)
         return stored
 
-    def _export(self, model: Model, source: Path, out: Path, scratch: Path) -> dict[str, Any]:
-        """Run the model's exporter in the throw-away environment; returns the facts it wrote."""
-        if model.exporter not in _EXPORT_MODULES or model.embedding is None:
-            raise Problem(
-                f"'{model.id}': there is no exporter '{model.exporter}'",
-                f"use one of {', '.join(_EXPORT_MODULES)} in the manifest",
-            )
-        facts = model.embedding
-        with torch_environment(scratch, self.torch_index_url, allow_cuda=self.allow_cuda) as python:
-            command: list[str | Path] = ["env", "-u", "PYTHONPATH", "HF_HUB_OFFLINE=1", f"TMPDIR={scratch}"]
-            command += ["PYTHONDONTWRITEBYTECODE=1", "PYTHONWARNINGS=ignore"]
-            command += [python, "-m", _EXPORT_MODULES[model.exporter], "--source", source, "--out", out]
-            command += ["--dimensions", str(facts.dimensions), "--max-tokens", str(facts.max_tokens)]
-            with step(f"Exporting {model.id} and checking it against the original") as current:
-                code, lines = run(command, current.show, cwd=REPOSITORY_ROOT)
-            if code != 0:
-                raise _export_failure(model, code, lines, out)
-        return dict(json.loads((out / "facts.json").read_text(encoding="utf-8")))
+
+def _run_exporter(environments: ExportEnvironments, model: Model, source: Path, out: Path) -> dict[str, Any]:
+    """Run the model's exporter in its environment; returns the facts it wrote, with its name and version."""
+    exporter = _exporter(model)
+    python = environments.interpreter(exporter.environment)
+    command: list[str | Path] = ["env", "-u", "PYTHONPATH", "HF_HUB_OFFLINE=1", f"TMPDIR={out.parent}"]
+    command += ["PYTHONDONTWRITEBYTECODE=1", "PYTHONWARNINGS=ignore"]
+    command += [python, "-m", exporter.module, "--source", source, "--out", out, "--facts", _facts_of(model)]
+    with step(f"Exporting {model.id} and checking it against the original") as current:
+        code, lines = run(command, current.show, cwd=REPOSITORY_ROOT)
+    if code != 0:
+        raise _export_failure(model, code, lines, out)
+    written = dict(json.loads((out / "facts.json").read_text(encoding="utf-8")))
+    return {"exporter": exporter.name, "exporter_version": exporter.version, **written}
 
 
 def is_complete(store: ModelStore, model: Model) -> bool:
@@ -132,11 +139,34 @@ def _current(store: ModelStore, model: Model) -> StoredModel | None:
     if stored.recipe.get("origin") == "import":
         return stored
     same_sources = stored.recipe.get("sources") == {file.name: file.sha256 for file in model.files}
-    same_exporter = (stored.recipe.get("exporter"), stored.recipe.get("exporter_version")) == (
-        model.exporter,
-        EXPORTER_VERSIONS.get(model.exporter or ""),
-    )
+    exporter = EXPORTERS.get(model.exporter or "")
+    made_by = (stored.recipe.get("exporter"), stored.recipe.get("exporter_version"))
+    same_exporter = made_by == (model.exporter, exporter.version if exporter else None)
     return stored if same_sources and same_exporter else None
+
+
+def _exporter(model: Model) -> Exporter:
+    if model.exporter not in EXPORTERS:
+        raise Problem(
+            f"'{model.id}': there is no exporter '{model.exporter}'",
+            f"use one of {', '.join(EXPORTERS)} in the manifest",
+        )
+    return EXPORTERS[model.exporter]
+
+
+def _facts_of(model: Model) -> str:
+    """Return the table of facts for the model's service as JSON."""
+    facts = getattr(model, model.service, None)
+    return "{}" if facts is None else str(facts.model_dump_json())
+
+
+def _by_environment(models: Iterable[Model]) -> list[Model]:
+    """Bring models of one environment together, so that it is built once; the order is else that of the manifest."""
+    groups: dict[str | None, list[Model]] = {}
+    for model in models:
+        environment = _exporter(model).environment if model.exporter else None
+        groups.setdefault(environment, []).append(model)
+    return [model for group in groups.values() for model in group]
 
 
 def _exported(model: Model) -> list[str]:
@@ -164,7 +194,7 @@ def _export_failure(model: Model, code: int, lines: list[str], out: Path) -> Pro
     if any("No space left on device" in line for line in lines):
         return DiskFullError(out)
     said = [line for line in lines if line.strip()] or [f"exit code {code}"]
-    if code == _REFUSED:
+    if code == REFUSED:
         return Problem(
             f"export of '{model.id}' {said[-1].strip()}",
             "nothing was stored; check the versions in constraints.txt and the source",
