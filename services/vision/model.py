@@ -3,8 +3,20 @@
 Every graph takes `pixels`: uint8 RGB [batch, height, width, 3]; scaling and layout are part of the graph.
 """
 
-from services.common.contract import Contract, Tensor
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.common.contract import Contract, Tensor, of_config
 from services.common.manifest import Model
+from services.common.server import StartupError
+from services.common.triton import TritonClient, model_config_pb2
+from services.vision.meter import Meter
 
 PIXELS = "pixels"
 LOGITS = "logits"
@@ -14,9 +26,18 @@ ROTATED = "probabilities"
 CHARACTERS, CONFIDENCES = "characters", "confidences"
 HEATMAP, SCALE, OFFSET, LANDMARKS = "heatmap", "scale", "offset", "landmarks"
 
+SELF_TEST_COSINE = 0.999
+SELF_TEST_AGREEMENT = 0.95
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Outputs = Mapping[str, NDArray[Any]]
+
 TEXT_LINE_HEIGHT = 48
 ROTATION_WIDTH = 192
 """Width of a line for the graph that tells whether it is upside down."""
+LINE_PADDING = 127
+"""The uint8 value next to the zero that the original pipeline pads scaled lines with."""
 
 
 def contracts(model: Model) -> dict[str, Contract]:
@@ -58,3 +79,105 @@ def contracts(model: Model) -> dict[str, Contract]:
         f"{name}_cls": Contract(rotation, {ROTATED: Tensor("FP32", (2,))}),
         f"{name}_rec": Contract(line, steps),
     }
+
+
+def check_config(config: model_config_pb2.ModelConfig, contract: Contract) -> None:
+    """Raise StartupError unless a model's configuration keeps its contract."""
+    found = of_config(config)
+    if found != contract:
+        raise StartupError(f"the configuration of '{config.name}' breaks its contract: {found} is not {contract}")
+
+
+class Graph:
+    """One graph in Triton: pictures of one size in, arrays by name out."""
+
+    def __init__(
+        self,
+        triton: TritonClient,
+        config: model_config_pb2.ModelConfig,
+        contract: Contract,
+        timeout: float,
+        meter: Meter,
+    ) -> None:
+        """`timeout` in seconds bounds one batch. Raises StartupError when `config` breaks the contract."""
+        check_config(config, contract)
+        self.name, self.max_batch = config.name, max(1, config.max_batch_size)
+        self.weight = 0.0
+        """Slot-seconds for each pixel of the input, measured by `warm_up`."""
+        self._triton, self._outputs, self._timeout, self._meter = triton, list(contract.outputs), timeout, meter
+
+    async def run(self, pixels: Pixels) -> Outputs:
+        """Return the outputs, first dimension batch, for `pixels` [batch, height, width, 3]."""
+        with self._meter.working():
+            return await self._triton.infer(self.name, {PIXELS: pixels}, self._outputs, self._timeout)
+
+    async def prove(self, selftest: Path) -> None:
+        """Run the known input of the export (an .npz with in:pixels and out:<name>) and compare.
+
+        Raises StartupError when an output is off: a wrong NumPy, say, makes Triton return empty tensors silently.
+        """
+        with np.load(selftest) as samples:
+            outputs = await self.run(samples[f"in:{PIXELS}"])
+            for name, found in outputs.items():
+                if fault := _difference(found, samples[f"out:{name}"]):
+                    raise StartupError(f"self-test: '{name}' of '{self.name}' is off ({fault})")
+
+    async def warm_up(self, shape: tuple[int, int, int], slots: int) -> None:
+        """Run pictures of `shape` (batch, height, width) on every slot and learn the weight.
+
+        The first round is not counted: engines allocate their memory in it.
+        """
+        pixels = np.full((*shape, 3), LINE_PADDING, dtype=np.uint8)
+        for _ in range(2):
+            began = time.monotonic()
+            await asyncio.gather(*(self.run(pixels) for _ in range(slots)))
+            self.weight = (time.monotonic() - began) / (pixels.size / 3)
+
+
+def _difference(found: NDArray[Any], expected: NDArray[Any]) -> str:
+    """Return what is off, or nothing. Numbers may differ a little: graphs run in other precisions too."""
+    if found.shape != expected.shape:
+        return f"shape {found.shape}, not {expected.shape}"
+    if found.dtype.kind != "f":
+        agreement = float((found == expected).mean())
+        return "" if agreement >= SELF_TEST_AGREEMENT else f"{agreement:.1%} of the values agree"
+    one, other = found.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
+    cosine = float(one @ other / max(np.linalg.norm(one) * np.linalg.norm(other), 1e-12))
+    return "" if cosine >= SELF_TEST_COSINE else f"cosine {cosine:.5f}"
+
+
+async def logits(graph: Graph, pictures: Sequence[Pixels]) -> list[Floats]:
+    """Return the logits [labels] of pictures [size, size, 3]."""
+    return list((await graph.run(np.stack(pictures)))[LOGITS])
+
+
+async def candidates(graph: Graph, pictures: Sequence[Pixels]) -> list[tuple[Floats, Floats, NDArray[np.int32]]]:
+    """Return boxes [n, 4], scores [n] and classes [n] before NMS of pictures [size, size, 3]."""
+    outputs = await graph.run(np.stack(pictures))
+    return list(zip(outputs[BOXES], outputs[SCORES], outputs[CLASSES], strict=True))
+
+
+async def text_maps(graph: Graph, pages: Sequence[Pixels]) -> list[Floats]:
+    """Return the probability of text for every pixel of pages of one size, [height, width, 3]."""
+    return list((await graph.run(np.stack(pages)))[TEXT_MAP])
+
+
+async def upside_down(graph: Graph, lines: Sequence[Pixels]) -> list[float]:
+    """Return the probability that lines [48, 192, 3] are upside down."""
+    return [float(row[1]) for row in (await graph.run(np.stack(lines)))[ROTATED]]
+
+
+async def characters(graph: Graph, lines: Sequence[Pixels]) -> list[tuple[NDArray[np.int32], Floats]]:
+    """Return the characters [steps] and confidences [steps] of lines [48, width, 3], padded to the longest."""
+    longest = max(line.shape[1] for line in lines)
+    pixels = np.full((len(lines), TEXT_LINE_HEIGHT, longest, 3), LINE_PADDING, dtype=np.uint8)
+    for row, line in zip(pixels, lines, strict=True):
+        row[:, : line.shape[1]] = line
+    outputs = await graph.run(pixels)
+    return list(zip(outputs[CHARACTERS], outputs[CONFIDENCES], strict=True))
+
+
+async def face_grids(graph: Graph, pictures: Sequence[Pixels]) -> list[tuple[Floats, Floats, Floats, Floats]]:
+    """Return heatmap, scale, offset and landmarks of pictures of one size, [height, width, 3]."""
+    outputs = await graph.run(np.stack(pictures))
+    return list(zip(*(outputs[name] for name in (HEATMAP, SCALE, OFFSET, LANDMARKS)), strict=True))
