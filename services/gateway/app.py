@@ -14,15 +14,24 @@ from services.gateway.errors import http_error, service_error, unexpected_error,
 from services.gateway.fleet import Fleet
 from services.gateway.health import GatewayHealth
 from services.gateway.json_route import Shortcut
-from services.gateway.routers import embeddings, health, metadata, models, ranking
+from services.gateway.remote_images import RemoteImages, parse_hosts
+from services.gateway.routers import embeddings, health, metadata, models, ranking, vision
 from services.gateway.settings import GatewaySettings
 from services.gateway.version import release
 
 
-def create_app(
-    settings: GatewaySettings, fleet: Fleet, directory: Directory, gateway_health: GatewayHealth, telemetry: Telemetry
+def create_app(  # noqa: PLR0913, PLR0917  # everything that the routes stand on
+    settings: GatewaySettings,
+    fleet: Fleet,
+    directory: Directory,
+    gateway_health: GatewayHealth,
+    telemetry: Telemetry,
+    remote_images: RemoteImages | None = None,
 ) -> ASGIApp:
-    """Return the application of the HTTP port."""
+    """Return the application of the HTTP port. `remote_images` fetches images by URL; default: as the settings say."""
+    remote_images = remote_images or RemoteImages(
+        parse_hosts(settings.image_url_hosts), settings.body_limit_bytes, settings.image_url_timeout_seconds
+    )
     # The documentation pages would load their scripts from elsewhere; /openapi.json needs nothing.
     app = FastAPI(title="Flotilla", version=release(), docs_url=None, redoc_url=None)
     app.add_exception_handler(ServiceError, service_error)
@@ -32,6 +41,7 @@ def create_app(
     routers = [
         embeddings.create_router(fleet.embedding.backend, directory),
         ranking.create_router(fleet.embedding.backend),
+        vision.create_router(fleet.vision.backend, directory, remote_images),
         models.create_router(directory),
         health.create_router(gateway_health, directory, telemetry),
         metadata.create_router(directory),

@@ -85,10 +85,32 @@ def public_names(names: Mapping[str, str]) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def image_names(names: Sequence[str]) -> Iterator[None]:
+    """Give errors of the vision service the names of the HTTP request: images[1].data becomes the second of `names`."""
+
+    def rename(text: str) -> str:
+        text = _IMAGE.sub(lambda found: names[int(found[1])] if int(found[1]) < len(names) else found[0], text)
+        return re.sub(r"^images\b", names[0].partition("[")[0], text)
+
+    try:
+        yield
+    except ServiceError as error:
+        if error.field is not None:
+            error.message, error.field = rename(error.message), rename(error.field)
+        raise
+
+
+_IMAGE = re.compile(r"\bimages\[(\d+)\](?:\.data)?")
 _SENTENCES = {
     "missing": "{field} is required",
     "extra_forbidden": "{field} is not a parameter of this request",
     "string_type": "{field} must be a string",
+    "bool_type": "{field} must be true or false",
+    "bool_parsing": "{field} must be true or false",
+    "float_type": "{field} must be a number",
+    "float_parsing": "{field} must be a number",
+    "finite_number": "{field} must be a finite number",
     "int_type": "{field} must be an integer",
     "int_parsing": "{field} must be an integer",
     "list_type": "{field} must be a list",

@@ -37,6 +37,8 @@ class Card:
     profile: str
     triton_models: tuple[str, ...]
     """Its names in Triton, for KServe clients."""
+    task: int = vision_pb2.TASK_UNSPECIFIED
+    """What a vision model does, a Task of its contract."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,12 @@ async def _embedding_models(backend: Backend) -> list[Card]:
 async def _vision_models(backend: Backend) -> list[Card]:
     reply = await backend.call(_LIST_VISION_MODELS, vision_pb2.ListModelsRequest(), LIST_SECONDS)
     return [
-        Card(id=model.id, license=model.license, profile=model.profile, triton_models=tuple(model.triton_models))
+        Card(
+            id=model.id,
+            license=model.license,
+            profile=model.profile,
+            triton_models=tuple(model.triton_models),
+            task=model.task,
+        )
         for model in reply.models
     ]

@@ -48,12 +48,11 @@ class JsonRoute(APIRoute):
         await response(scope, receive, send)
 
     async def _handle(self, request: Request) -> Response:
-        if not _is_json(request.headers.get("content-type", "")):
+        if not is_json(media_type_of(request.headers.get("content-type", ""))):
             raise HTTPException(415, "the content-type must be application/json")
-        timeout = request.headers.get(TIMEOUT_HEADER)
         response: Response = await self.endpoint(
-            body=self._body.validate_python(_parsed(await request.body())),
-            timeout_ms=None if timeout is None else _milliseconds(timeout),
+            body=self._body.validate_python(parsed(await request.body())),
+            timeout_ms=milliseconds(request.headers.get(TIMEOUT_HEADER)),
         )
         return response
 
@@ -75,19 +74,27 @@ class Shortcut:
         await route.answer(scope, receive, send)
 
 
-def _milliseconds(value: str) -> int | None:
+def milliseconds(value: str | None) -> int | None:
+    """Return the value of the time-out header. Raises INVALID_ARGUMENT."""
+    if value is None:
+        return None
     try:
         return _TIMEOUT.validate_python(value)
     except ValidationError as error:
         raise refusal(error.errors()[0], TIMEOUT_HEADER) from None
 
 
-def _is_json(content_type: str) -> bool:
-    media_type = content_type.partition(";")[0].strip().lower()
+def media_type_of(content_type: str) -> str:
+    """Return the media type of a content-type without its parameters."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def is_json(media_type: str) -> bool:
+    """Whether bodies of this media type are JSON."""
     return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
 
 
-def _parsed(body: bytes) -> Any:
+def parsed(body: bytes) -> Any:
     """Return the parsed body.
 
     What orjson refuses but Python's parser takes (NaN, lone surrogates) goes on to the validation, which

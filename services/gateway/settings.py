@@ -4,6 +4,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.settings import CommonSettings, load
+from services.gateway.remote_images import parse_hosts
 
 
 class GatewaySettings(BaseSettings):
@@ -44,6 +45,18 @@ class GatewaySettings(BaseSettings):
     """Largest gRPC message, in and out."""
     retry_budget: float = Field(default=0.1, ge=0, le=1)
     """Retries allowed per call made; 0 turns retries off."""
+
+    image_url_hosts: str = ""
+    """Hosts that images may be fetched from by URL, with commas: `host` (ports 80 and 443), `host:port`, `*.host` (its
+    subdomains). Addresses that are not public are refused all the same. Empty: no URL is fetched."""
+    image_url_timeout_seconds: float = Field(default=10.0, gt=0, le=300)
+    """Longest time the fetching of one image may take. All those of a request together may be as large as a body."""
+
+    @field_validator("image_url_hosts")
+    @classmethod
+    def _hosts(cls, value: str) -> str:
+        parse_hosts(value)
+        return value
 
     @field_validator("embedding_addresses", "vision_addresses")
     @classmethod

@@ -3,6 +3,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.integration.gateway.fake_embedding import FakeEmbedding
+from tests.integration.gateway.fake_vision import FakeVision
 from tests.integration.gateway.gateway import Gateway, running
 
 
@@ -15,4 +16,17 @@ async def embedding() -> AsyncIterator[FakeEmbedding]:
 @pytest.fixture
 async def gateway(embedding: FakeEmbedding) -> AsyncIterator[Gateway]:
     async with running(embedding.address) as started:
+        yield started
+
+
+@pytest.fixture
+async def vision() -> AsyncIterator[FakeVision]:
+    async with FakeVision().running() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def vision_gateway(vision: FakeVision) -> AsyncIterator[Gateway]:
+    """A gateway in front of a vision service alone."""
+    async with running(vision_addresses=vision.address) as started:
         yield started

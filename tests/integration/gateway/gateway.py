@@ -19,6 +19,7 @@ from services.gateway.fleet import Fleet
 from services.gateway.grpc_server import create_grpc_server
 from services.gateway.health import CONNECT, GatewayHealth
 from services.gateway.kserve import KServe
+from services.gateway.remote_images import RemoteImages
 from services.gateway.settings import GatewaySettings
 from tests.integration.gateway.fake_embedding import FakeEmbedding, telemetry
 
@@ -47,8 +48,10 @@ class Gateway:
 
 
 @asynccontextmanager
-async def running(*addresses: str, tracer: Tracer | None = None, **settings: Any) -> AsyncIterator[Gateway]:
-    """Run a gateway in front of `addresses` while the block runs."""
+async def running(
+    *addresses: str, tracer: Tracer | None = None, remote_images: RemoteImages | None = None, **settings: Any
+) -> AsyncIterator[Gateway]:
+    """Run a gateway in front of `addresses` of the embedding service while the block runs."""
     chosen = GatewaySettings(**{"embedding_addresses": ",".join(addresses), "vision_addresses": "", **settings})
     instruments = telemetry(tracer)
     fleet = Fleet.of(chosen, instruments)
@@ -56,7 +59,7 @@ async def running(*addresses: str, tracer: Tracer | None = None, **settings: Any
     with health.phase(CONNECT):
         await fleet.start()
     following = asyncio.create_task(health.follow())
-    app = create_app(chosen, fleet, directory, health, instruments)
+    app = create_app(chosen, fleet, directory, health, instruments, remote_images)
     http = HttpListener(app, "127.0.0.1", 0, http="httptools", ws="none", lifespan="off", server_header=False)
     boundary = Boundary(instruments, lambda: False)
     server = create_grpc_server(fleet, KServe(health, directory), health.grpc, boundary, chosen.max_message_bytes)
