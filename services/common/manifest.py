@@ -118,6 +118,18 @@ class EmbeddingFacts(_Table):
         return self
 
 
+class LlmFacts(_Table):
+    """What the LLM service must know of a model."""
+
+    context_length: int = Field(gt=0)
+    """Longest prompt and answer together, in tokens."""
+    vocabulary_size: int = Field(gt=0)
+    eos_token_ids: tuple[int, ...] = Field(min_length=1)
+    """Tokens that end an answer."""
+    bos_token_id: int | None = None
+    """Token that stands before every prompt that has no chat template; unset: none."""
+
+
 class VisionFacts(_Table):
     """What the vision service must know of a model."""
 
@@ -147,6 +159,7 @@ class Model(_Table):
     files: tuple[SourceFile, ...] = Field(min_length=1)
     sources: tuple[Source, ...] = Field(min_length=1)
     artifacts: dict[ArtifactName, Artifact] = Field(min_length=1)
+    llm: LlmFacts | None = None
     embedding: EmbeddingFacts | None = None
     vision: VisionFacts | None = None
 
@@ -184,7 +197,7 @@ class Model(_Table):
                 raise ValueError(f"artifacts.{name}.copy: '{artifact.source_file}' is not among the files")
         if len({artifact.exporter for artifact in self.artifacts.values() if artifact.exporter}) > 1:
             raise ValueError("artifacts: one exporter for each model")
-        for service, facts in (("embedding", self.embedding), ("vision", self.vision)):
+        for service, facts in (("llm", self.llm), ("embedding", self.embedding), ("vision", self.vision)):
             if self.service == service and facts is None:
                 raise ValueError(f"{service}: this table is required for the {service} service")
         return self

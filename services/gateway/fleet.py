@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flotilla.embedding.v1 import embedding_pb2
+from flotilla.llm.v1 import llm_pb2
 from flotilla.vision.v1 import vision_pb2
 
 from services.common.telemetry import Telemetry
@@ -18,6 +19,9 @@ from services.gateway.settings import GatewaySettings
 
 LIST_SECONDS = 2.0
 
+_LIST_LANGUAGE_MODELS = Method(
+    "/flotilla.llm.v1.LlmService/ListModels", llm_pb2.ListModelsRequest, llm_pb2.ListModelsResponse
+)
 _LIST_EMBEDDING_MODELS = Method(
     "/flotilla.embedding.v1.EmbeddingService/ListModels",
     embedding_pb2.ListModelsRequest,
@@ -55,6 +59,7 @@ class Service:
 class Fleet:
     """Every service behind the gateway."""
 
+    llm: Service
     embedding: Service
     vision: Service
     changes: Changes
@@ -77,6 +82,7 @@ class Fleet:
             return Service(Backend(name, places, limits, telemetry, changes), grpc_names, list_models)
 
         return cls(
+            llm=service("llm", llm_pb2.DESCRIPTOR, _language_models),
             embedding=service("embedding", embedding_pb2.DESCRIPTOR, _embedding_models),
             vision=service("vision", vision_pb2.DESCRIPTOR, _vision_models),
             changes=changes,
@@ -85,7 +91,7 @@ class Fleet:
     @property
     def services(self) -> tuple[Service, ...]:
         """Those the settings give an address, in the order they are listed everywhere."""
-        return tuple(service for service in (self.embedding, self.vision) if service.backend.deployed)
+        return tuple(service for service in (self.llm, self.embedding, self.vision) if service.backend.deployed)
 
     async def start(self) -> None:
         """Begin to connect to every service and give each a moment to answer."""
@@ -94,6 +100,11 @@ class Fleet:
     async def close(self) -> None:
         """Close every connection."""
         await asyncio.gather(*(service.backend.close() for service in self.services))
+
+
+async def _language_models(backend: Backend) -> list[Card]:
+    reply = await backend.call(_LIST_LANGUAGE_MODELS, llm_pb2.ListModelsRequest(), LIST_SECONDS)
+    return [Card(model.id, model.license, model.profile, (model.triton_model,)) for model in reply.models]
 
 
 async def _embedding_models(backend: Backend) -> list[Card]:

@@ -22,15 +22,19 @@ class GatewaySettings(BaseSettings):
     """Port of the gRPC API; 0 takes a free one."""
     metrics_port: int = Field(default=8002, ge=0, le=65535)
     """Port of health and metrics; 0 takes a free one."""
-    embedding_addresses: str = "127.0.0.1:50062"
-    """Where the embedding service listens: host:port, several with commas. A name stands for all its addresses.
+    llm_addresses: str = "127.0.0.1:50061"
+    """Where the llm service listens: host:port, several with commas. A name stands for all its addresses.
     Empty: the service is not part of this fleet."""
+    llm_hold_seconds: float = Field(default=0.0, ge=0, le=600)
+    """How long a request may wait for an llm service that has no ready address (scale to zero)."""
+    embedding_addresses: str = "127.0.0.1:50062"
+    """Where the embedding service listens, as for llm."""
     embedding_hold_seconds: float = Field(default=0.0, ge=0, le=600)
-    """How long a request may wait for an embedding service that has no ready address (scale to zero)."""
+    """As for llm."""
     vision_addresses: str = "127.0.0.1:50064"
-    """Where the vision service listens, as for embedding."""
+    """Where the vision service listens, as for llm."""
     vision_hold_seconds: float = Field(default=0.0, ge=0, le=600)
-    """As for embedding."""
+    """As for llm."""
     resolve_seconds: float = Field(default=5.0, gt=0)
     """How often names are resolved again."""
     body_limit_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
@@ -58,7 +62,7 @@ class GatewaySettings(BaseSettings):
         parse_hosts(value)
         return value
 
-    @field_validator("embedding_addresses", "vision_addresses")
+    @field_validator("llm_addresses", "embedding_addresses", "vision_addresses")
     @classmethod
     def _addresses(cls, value: str) -> str:
         for address in value.split(",") if value.strip() else ():

@@ -52,7 +52,9 @@ async def running(
     *addresses: str, tracer: Tracer | None = None, remote_images: RemoteImages | None = None, **settings: Any
 ) -> AsyncIterator[Gateway]:
     """Run a gateway in front of `addresses` of the embedding service while the block runs."""
-    chosen = GatewaySettings(**{"embedding_addresses": ",".join(addresses), "vision_addresses": "", **settings})
+    chosen = GatewaySettings(
+        **{"embedding_addresses": ",".join(addresses), "vision_addresses": "", "llm_addresses": "", **settings}
+    )
     instruments = telemetry(tracer)
     fleet = Fleet.of(chosen, instruments)
     health, directory = GatewayHealth.over(fleet), Directory(fleet)

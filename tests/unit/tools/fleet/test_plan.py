@@ -20,7 +20,7 @@ def test_the_gateway_is_always_chosen_and_last():
 def test_an_unknown_service_is_refused_with_the_known_ones():
     with pytest.raises(Problem, match="no service embeddings") as problem:
         choose(["embeddings"])
-    assert "embedding, vision, gateway" in problem.value.next_step
+    assert "llm, embedding, vision, gateway" in problem.value.next_step
 
 
 def test_port_moves_the_three_ports_of_the_gateway_only(settings):
@@ -66,7 +66,7 @@ def test_a_port_beyond_the_range_is_refused(settings):
 def test_a_bad_variable_is_named(monkeypatch):
     monkeypatch.setenv("FLOTILLA_EMBEDDING_HTTP_PORT", "http")
     with pytest.raises(Problem, match="FLOTILLA_EMBEDDING_HTTP_PORT=http"):
-        port_settings(SERVICES[0])
+        port_settings(next(service for service in SERVICES if service.name == "embedding"))
 
 
 @pytest.mark.parametrize(("host", "expected"), [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("192.0.2.1", "192.0.2.1")])
