@@ -57,7 +57,7 @@ def original_outputs(path: Path, pixels: NDArray[np.uint8]) -> dict[str, NDArray
 def export(source: Path, out: Path, _facts: Mapping[str, Any]) -> dict[str, Any]:
     """Write model.onnx and its self-test; two sizes are held against the published graph."""
     published, free = onnx.load(source / SOURCE), out / "original.onnx"
-    save(freed(published), free)
+    onnx.save(freed(published), free)
     save(build_graph(published), out / "model.onnx")
     worst = 0.0
     for height, width in ((160, 96), (96, 128)):

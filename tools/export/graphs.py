@@ -65,8 +65,15 @@ def give(model: ModelProto, nodes: Sequence[NodeProto], outputs: Mapping[str, tu
 
 
 def save(model: ModelProto, path: Path) -> None:
-    """Check a graph and write it. What the original said of inner shapes is left out: it may hold for one size only."""
+    """Check a graph and write it, without unused constants and without what the original said of inner shapes.
+
+    Those may hold for one size only.
+    """
     del model.graph.value_info[:]
+    used = {name for node in model.graph.node for name in node.input}
+    constants = [constant for constant in model.graph.initializer if constant.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(constants)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 

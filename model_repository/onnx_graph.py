@@ -1,0 +1,80 @@
+"""Any ONNX graph with one input whose first axes are batch, height and width, on ONNX Runtime, one thread an instance.
+
+Tensor names come from the configuration. Its parameters bound what a raw client may send and what runs at once:
+  multiple_of     both sides must be multiples of it (1)
+  max_side        longest side in pixels (no bound)
+  max_pixels      largest height x width (no bound)
+  pixels_at_once  a batch with more pixels is run in several parts, which is no slower on one thread and bounds memory
+  pixels_kept     after a larger height x width the memory goes back to the system, which costs a few percent
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import triton_python_backend_utils as pb_utils
+
+UNBOUNDED = 2**31
+
+
+class TritonPythonModel:
+    """One tensor [batch, height, width, ...] in, every output of the configuration out."""
+
+    def initialize(self, args):
+        config = json.loads(args["model_config"])
+        self.input = config["input"][0]["name"]
+        self.outputs = [tensor["name"] for tensor in config["output"]]
+        limits = {key: value["string_value"] for key, value in config["parameters"].items()}
+        self.multiple = int(limits.get("multiple_of", 1))
+        self.max_side = int(limits.get("max_side", UNBOUNDED))
+        self.max_pixels = int(limits.get("max_pixels", UNBOUNDED))
+        self.pixels_at_once = int(limits.get("pixels_at_once", UNBOUNDED))
+        self.pixels_kept = int(limits.get("pixels_kept", UNBOUNDED))
+        self.give_back = ort.RunOptions()
+        self.give_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        graph = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
+        self.session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+    def execute(self, requests):
+        """Run all requests as one batch: Triton merges only requests of one shape."""
+        batches = [pb_utils.get_input_tensor_by_name(request, self.input).as_numpy() for request in requests]
+        fault = self._fault(batches[0].shape)
+        if fault:
+            error = pb_utils.TritonError(fault, pb_utils.TritonError.INVALID_ARG)
+            return [pb_utils.InferenceResponse(error=error) for _ in requests]
+        borders = np.cumsum([len(batch) for batch in batches])[:-1]
+        results = [np.split(rows, borders) for rows in self._run(np.concatenate(batches))]
+        return [
+            pb_utils.InferenceResponse(
+                [pb_utils.Tensor(name, rows) for name, rows in zip(self.outputs, parts, strict=True)]
+            )
+            for parts in zip(*results, strict=True)
+        ]
+
+    def _run(self, batch):
+        """Return the outputs for a batch, computed as many rows at a time as the configuration allows."""
+        pixels = batch.shape[1] * batch.shape[2]
+        rows = max(1, self.pixels_at_once // pixels)
+        options = self.give_back if pixels > self.pixels_kept else None
+        parts = [
+            self.session.run(self.outputs, {self.input: batch[start : start + rows]}, options)
+            for start in range(0, len(batch), rows)
+        ]
+        return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+    def _fault(self, shape):
+        """Return what is wrong with a shape that a raw client may have sent, or None."""
+        height, width = shape[1:3]
+        if 0 in shape:
+            return f"{self.input}: shape {list(shape)} is empty"
+        if height % self.multiple or width % self.multiple:
+            return f"{self.input}: {height} x {width} pixels are not multiples of {self.multiple}"
+        if max(height, width) > self.max_side:
+            return f"{self.input}: {height} x {width} pixels; the longest side may have {self.max_side}"
+        if height * width > self.max_pixels:
+            return f"{self.input}: {height} x {width} pixels are more than {self.max_pixels}"
+        return None
