@@ -12,8 +12,6 @@ from services.vision.turnstile import Turn
 
 CROP_PADDING = 32
 """The original takes the central square of size / (size + 32) of the short side (EfficientNet's `crop_padding`)."""
-FILTER_SUPPORT = 2
-"""Source pixels on either side that a bicubic filter sees at a scale of 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +69,17 @@ def central_square(pixels: Pixels, size: int) -> Pixels:
     The filter is the original's: bicubic with antialiasing, by Pillow.
     """
     height, width = pixels.shape[:2]
-    side = min(width, height) * size / (size + CROP_PADDING)
-    left, top = (width - side) / 2, (height - side) / 2
-    margin = FILTER_SUPPORT * max(1.0, side / size) + 1
-    x, y = max(0, int(left - margin)), max(0, int(top - margin))
-    seen = pixels[y : int(top + side + margin) + 1, x : int(left + side + margin) + 1]
-    box = (left - x, top - y, left - x + side, top - y + side)
-    scaled = Image.fromarray(seen).resize((size, size), Image.Resampling.BICUBIC, box=box)
+    (left, right), (top, bottom) = (_span(length, min(width, height), size) for length in (width, height))
+    whole = Image.fromarray(pixels)
+    scaled = whole.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, right, bottom))
     return np.asarray(scaled)
+
+
+def _span(length: int, shorter: int, size: int) -> tuple[float, float]:
+    """Return which part of a side of `length` pixels is seen, whole pixels of the scaled picture as in the original."""
+    scaled = (size + CROP_PADDING) * length // shorter
+    start = round((scaled - size) / 2)
+    return start * length / scaled, (start + size) * length / scaled
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -26,4 +26,4 @@ def runtime_models(model: Model, files: Mapping[str, Path]) -> list[RuntimeModel
 
 def lines_of(path: Path) -> tuple[str, ...]:
     """Return the lines of a list of labels or characters; a character may itself be a kind of space."""
-    return tuple(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+    return tuple(path.read_bytes().decode().removesuffix("\n").split("\n"))
