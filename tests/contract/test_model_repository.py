@@ -4,16 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from services.common.contract import datatype
+from services.common.contract import datatype, of_config
 from services.common.manifest import load_manifest, triton_name
 from services.common.runtime_repository import MODEL_REPOSITORY, read_config
-from services.embedding.model import check_config, contracts
+from services.embedding import model as embedding
+from services.vision import model as vision
 
 MODELS = {path.name: path for path in MODEL_REPOSITORY.glob("*/*") if path.is_dir()}
 CONFIGS = sorted([*MODEL_REPOSITORY.glob("*/*/config.pbtxt"), *MODEL_REPOSITORY.glob("*/*/configs/*.pbtxt")])
 CONTRACTS = {
-    name: contract for model in load_manifest().for_service("embedding") for name, contract in contracts(model).items()
+    name: contract
+    for service, contracts in (("embedding", embedding.contracts), ("vision", vision.contracts))
+    for model in load_manifest().for_service(service)
+    for name, contract in contracts(model).items()
 }
+SMALLEST_BATCH = 4
 
 
 def label(path: Path) -> str:
@@ -28,13 +33,27 @@ def model_of(path: Path) -> str:
 def test_a_config_is_named_as_its_folder_and_batches(path):
     config = read_config(path)
     assert config.name == model_of(path)
-    assert config.max_batch_size >= 16
+    assert config.max_batch_size >= SMALLEST_BATCH
     assert config.name == triton_name(config.name)
 
 
-@pytest.mark.parametrize("path", [p for p in CONFIGS if model_of(p) in CONTRACTS], ids=label)
+@pytest.mark.parametrize("path", CONFIGS, ids=label)
 def test_a_config_keeps_its_contract(path):
-    check_config(read_config(path), CONTRACTS[model_of(path)])
+    assert of_config(read_config(path)) == CONTRACTS[model_of(path)]
+
+
+@pytest.mark.parametrize("name", sorted(CONTRACTS))
+def test_every_contract_has_a_model_with_code_or_steps(name):
+    folder = MODELS[name]
+    assert (folder / "1" / "model.py").is_file() or read_config(folder / "config.pbtxt").ensemble_scheduling.step
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=label)
+def test_a_config_that_merges_requests_bounds_its_queue(path):
+    config = read_config(path)
+    if config.HasField("dynamic_batching"):
+        policy = config.dynamic_batching.default_queue_policy
+        assert policy.max_queue_size and policy.default_timeout_microseconds and policy.allow_timeout_override
 
 
 def test_model_names_are_unique_over_the_fleet():

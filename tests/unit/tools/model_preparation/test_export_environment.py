@@ -1,12 +1,14 @@
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tools.cli.console import Problem
-from tools.model_preparation import torch_environment as environment
+from tools.export.exporters import EXPORTERS, Exporter
+from tools.model_preparation import export_environment as environment
 
 CUDA = ["sympy>=1.13.3", 'nvidia-cublas-cu12==1; platform_system == "Linux"', 'triton==3; extra == "t"']
 CPU = ["sympy>=1.13.3", 'triton==3; platform_system == "Darwin"', 'nvidia-x==1; extra == "cuda"']
@@ -50,32 +52,59 @@ def test_what_torch_requires_here(tmp_path: Path) -> None:
 
 
 def test_cuda_is_refused_before_anything_is_installed(tmp_path: Path, calls: list[list[str]]) -> None:
-    with pytest.raises(Problem), environment.torch_environment(tmp_path, None, allow_cuda=False):
-        raise AssertionError("never entered")
+    with pytest.raises(Problem), environment.export_environments(tmp_path, None, allow_cuda=False) as environments:
+        environments.interpreter("export")
     assert len(calls) == 1 and {"--dry-run", "--no-deps"} <= set(calls[0])
     assert not (tmp_path / "environment").exists()
 
 
 def test_cuda_is_installed_when_asked_for(tmp_path: Path, calls: list[list[str]]) -> None:
-    with environment.torch_environment(tmp_path, None, allow_cuda=True) as python:
-        assert python.exists()
+    with environment.export_environments(tmp_path, None, allow_cuda=True) as environments:
+        assert environments.interpreter("export").exists()
     assert len(calls) == 1 and "--dry-run" not in calls[0]
     assert not (tmp_path / "environment").exists()
 
 
 def test_the_index_setting_reaches_pip(tmp_path: Path, calls: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "requirements_of", lambda _report: ["sympy"])
-    with environment.torch_environment(tmp_path, "https://index.example/cpu", allow_cuda=False):
-        pass
+    with environment.export_environments(tmp_path, "https://index.example/cpu", allow_cuda=False) as environments:
+        environments.interpreter("export")
     assert all("https://index.example/cpu" in call and "--extra-index-url" in call for call in calls)
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize("extra", ["export-onnx", "export-tensorflow"])
+def test_an_environment_without_torch_asks_for_none(tmp_path: Path, calls: list[list[str]], extra: str) -> None:
+    with environment.export_environments(tmp_path, "https://index.example/cpu", allow_cuda=False) as environments:
+        environments.interpreter(extra)
+    (install,) = calls
+    assert "torch" not in install and "https://index.example/cpu" not in install
+
+
+def test_an_environment_is_built_once_and_replaced_by_the_next(tmp_path: Path, calls: list[list[str]]) -> None:
+    with environment.export_environments(tmp_path, None, allow_cuda=True) as environments:
+        assert environments.bytes_for("export-onnx") > 0
+        first = environments.interpreter("export-onnx")
+        (first.parent / "mark").touch()
+        assert environments.interpreter("export-onnx") == first and (first.parent / "mark").exists()
+        assert environments.bytes_for("export-onnx") == 0
+        assert environments.interpreter("export").exists() and not (first.parent / "mark").exists()
+    assert len(calls) == 2
+
+
 def test_the_environment_is_removed_after_an_interrupt(tmp_path: Path, calls: list[list[str]]) -> None:
-    with pytest.raises(KeyboardInterrupt), environment.torch_environment(tmp_path, None, allow_cuda=True):
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with environment.export_environments(tmp_path, None, allow_cuda=True) as environments:
+            environments.interpreter("export")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert not (tmp_path / "environment").exists()
 
 
-def test_the_requirements_are_those_of_the_extra() -> None:
-    assert {"torch", "sentence-transformers", "onnx"} <= set(environment.export_requirements())
+@pytest.mark.parametrize("exporter", EXPORTERS.values(), ids=list(EXPORTERS))
+def test_every_exporter_has_a_module_and_an_environment(exporter: Exporter) -> None:
+    assert find_spec(exporter.module) is not None
+    assert "onnx" in environment.export_requirements(exporter.environment)
+    assert environment.ENVIRONMENT_BYTES[exporter.environment] > 0
