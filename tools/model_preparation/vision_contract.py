@@ -48,10 +48,10 @@ def _check_graph(graph: str, selftest: str, contract: Contract, artifacts: Mappi
 
 
 def _check_tensors(graph: str, which: str, wanted: Mapping[str, Tensor], found: list[Any]) -> None:
-    """Compare names, element types and shapes; a free length of the contract must be free or fixed in the graph."""
+    """Compare names, element types and shapes. What is free in the contract must be so for inputs, not for outputs."""
     actual = {tensor.name: (ELEMENT_TYPES.get(tensor.type, tensor.type), tensor.shape) for tensor in found}
     fits = actual.keys() == wanted.keys() and all(
-        kind == wanted[name].datatype and _shape_fits(shape, wanted[name].shape)
+        kind == wanted[name].datatype and _shape_fits(shape, wanted[name].shape, free=which == "inputs")
         for name, (kind, shape) in actual.items()
     )
     if not fits:
@@ -59,11 +59,11 @@ def _check_tensors(graph: str, which: str, wanted: Mapping[str, Tensor], found: 
         raise ContractError(f"{which} of {graph} are {actual}, expected {expected}")
 
 
-def _shape_fits(shape: list[Any], wanted: tuple[int, ...]) -> bool:
+def _shape_fits(shape: list[Any], wanted: tuple[int, ...], *, free: bool) -> bool:
     if len(shape) != 1 + len(wanted) or isinstance(shape[0], int):
         return False
     pairs = zip(shape[1:], wanted, strict=True)
-    return all(length in (-1, size) or not isinstance(size, int) for size, length in pairs)
+    return all(not isinstance(size, int) or length == size or (length == -1 and not free) for size, length in pairs)
 
 
 def _check_lines(name: str, artifacts: Mapping[str, Path], fewest: int, most: int | None) -> None:
