@@ -1,5 +1,6 @@
 """Classes of whole pictures: the model's own preprocessing, probabilities, the best of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,9 +59,9 @@ class Classifier:
         wanted = [index for index in order if options.labels is None or index in options.labels]
         return [Classification(self.model.labels[i], float(scores[i]), i) for i in wanted[: options.top_k]]
 
-    def mark(self, found: Classification) -> Mark:
-        """See Task."""
-        return Mark(f"{found.label} {found.score:.2f}", found.class_index)
+    def marks(self, found: Sequence[Classification]) -> list[Mark]:
+        """See Task. The best label alone."""
+        return [Mark(f"{best.label} {best.score:.2f}", best.class_index) for best in found[:1]]
 
 
 def central_square(pixels: Pixels, size: int) -> Pixels:

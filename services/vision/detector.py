@@ -1,5 +1,6 @@
 """Objects with boxes: stretched input, per-class NMS over the graph's candidates."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -54,9 +55,10 @@ class Detector:
         """See Task. The result is [size, size, 3].
 
         The picture is stretched, not letterboxed: the model was trained on stretched pictures (TensorFlow's
-        `fixed_shape_resizer`), so boxes of 0..1 are those of the original picture as they are.
+        `fixed_shape_resizer`), so boxes of 0..1 are those of the original picture as they are. Letterboxed, the cat of
+        scikit-image's chelsea falls from 0.91 to 0.79.
         """
-        return np.asarray(cv2.resize(pixels, (self.size, self.size), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        return stretched(pixels, self.size)
 
     async def find(self, prepared: Pixels, options: Options, turn: Turn) -> list[Detection]:
         """See Task."""
@@ -71,6 +73,24 @@ class Detector:
         upright = np.clip(boxes[:, [1, 0, 3, 2]], 0, 1)
         return [Detection(self.model.labels[classes[i]], float(scores[i]), int(classes[i]), upright[i]) for i in kept]
 
-    def mark(self, found: Detection) -> Mark:
+    def marks(self, found: Sequence[Detection]) -> list[Mark]:
         """See Task."""
-        return Mark(f"{found.label} {found.score:.2f}", found.class_index, corners_of(found.box))
+        return [Mark(f"{one.label} {one.score:.2f}", one.class_index, corners_of(one.box)) for one in found]
+
+
+def stretched(pixels: Pixels, size: int) -> Pixels:
+    """Return the picture as [size, size, 3], sampled as TensorFlow's bilinear resize of the training does.
+
+    That one does not shift by half a pixel and looks at two source pixels only; what is far larger is first averaged
+    down by a whole number, as the JPEG decoder does it.
+    """
+    height, width = pixels.shape[:2]
+    factor = int(min(width, height) // (OVERSAMPLING * size))
+    if factor > 1:
+        width, height = width // factor, height // factor
+        pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    scale = np.array([[width / size, 0, 0], [0, height / size, 0]], dtype=np.float64)
+    sampled = cv2.warpAffine(
+        pixels, scale, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(sampled, dtype=np.uint8)

@@ -1,5 +1,6 @@
 """Faces with landmarks: CenterFace (arXiv 1911.03599), whose graph marks centres on a grid of a quarter of the size."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -74,9 +75,9 @@ class FaceDetector:
         boxes, landmarks = np.clip(boxes / np.tile(size, 2), 0, 1), np.clip(landmarks / size, 0, 1)
         return [Face(float(scores[i]), boxes[i], landmarks[i]) for i in kept]
 
-    def mark(self, found: Face) -> Mark:
+    def marks(self, found: Sequence[Face]) -> list[Mark]:
         """See Task."""
-        return Mark(f"{found.score:.2f}", 0, corners_of(found.box), found.landmarks)
+        return [Mark(f"{face.score:.2f}", 0, corners_of(face.box), face.landmarks) for face in found]
 
     def _input_pixels(self, width: int, height: int) -> int:
         columns, rows = input_size(width, height, self.longest_side)

@@ -76,7 +76,7 @@ class Pipeline:
             found = await task.find(decoded.prepared, options, turn)
             annotated = b""
             if decoded.canvas is not None:
-                annotated = await self.pool.run(partial(draw, decoded.canvas, [task.mark(one) for one in found]), turn)
+                annotated = await self.pool.run(partial(draw, decoded.canvas, task.marks(found)), turn)
         self._count(task, source, len(found))
         return Answer(source, found, annotated)
 

@@ -1,5 +1,6 @@
 """What the four tasks have in common: a model's facts, the caller's options, the steps from pixels to results."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -74,8 +75,8 @@ class Task(Protocol[Found]):
     async def find(self, prepared: Any, options: Options, turn: Turn) -> list[Found]:
         """Return the results, best first (text: in reading order)."""
 
-    def mark(self, found: Found) -> Mark:
-        """Return how a result is drawn."""
+    def marks(self, found: Sequence[Found]) -> list[Mark]:
+        """Return how results are drawn."""
 
 
 def corners_of(box: Points) -> Points:

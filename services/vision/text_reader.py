@@ -28,6 +28,8 @@ from services.vision.turnstile import Turn
 
 UPSIDE_DOWN = 0.9
 """A line is turned where the graph is surer than this."""
+VERMILION = 5
+"""Among the colours of annotation."""
 READING_SHARE = 2.0
 """Finding and reading the lines of a page cost about so many times what finding them costs."""
 
@@ -86,9 +88,9 @@ class TextReader:
         ]
         return [line for line in read if line.text.strip() and line.score >= options.threshold]
 
-    def mark(self, found: TextLine) -> Mark:
-        """See Task."""
-        return Mark(found.text, 0, found.corners)
+    def marks(self, found: Sequence[TextLine]) -> list[Mark]:
+        """See Task. Outlines alone: text would cover the lines above."""
+        return [Mark("", VERMILION, line.corners) for line in found]
 
     async def _upside_down(self, lines: Sequence[Pixels], turn: Turn) -> list[bool]:
         small = await self.pool.run(lambda: [for_rotation(line) for line in lines], turn)
