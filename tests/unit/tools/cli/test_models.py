@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from services.common.manifest import Model
 from services.common.model_store import ModelStore
 from tools.cli.console import Problem
 from tools.cli.models import app
+from tools.model_preparation.preparation import Preparation
 from tools.model_preparation.store_writer import StoreWriter
 
 MODEL = "all-minilm-l6-v2"
@@ -89,3 +91,35 @@ def test_what_the_disk_says_is_one_line(
     with pytest.raises(Problem, match=message) as failure:
         run("fetch")
     assert "FLOTILLA_MODEL_STORE" in failure.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), {"embedding", "vision"}),
+        (("--service", "vision"), {"vision"}),
+        (("--service", "vision", "--service", "embedding"), {"embedding", "vision"}),
+        ((MODEL, "--service", "vision"), {"embedding", "vision"}),
+        ((MODEL,), {"embedding"}),
+    ],
+)
+def test_fetch_takes_models_and_services(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], expected: set[str]
+) -> None:
+    fetched: list[Model] = []
+
+    def note(_self: Preparation, models: list[Model]) -> list[Model]:
+        fetched.extend(models)
+        return models
+
+    monkeypatch.setattr(Preparation, "fetch", note)
+    run("fetch", *arguments)
+    assert expected <= {model.service for model in fetched}
+    assert not arguments or {model.service for model in fetched} == expected
+    assert len({model.id for model in fetched}) == len(fetched)
+
+
+def test_a_service_without_models_is_told(store: ModelStore) -> None:
+    with pytest.raises(Problem, match="no model of a service 'visions'") as failure:
+        run("fetch", "--service", "visions")
+    assert "vision" in failure.value.next_step
