@@ -12,6 +12,8 @@ from services.vision.tasks import Mark, Pixels, Points
 MOST_PIXELS = 2_000_000
 """Larger pictures are scaled down for drawing."""
 JPEG_QUALITY = 90
+FULL_COLOUR = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+"""Thin coloured lines would fade otherwise."""
 LONGEST_TEXT = 60
 # Readable on light and dark ground and far apart from each other (after Okabe and Ito, for the colour-blind too).
 COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
@@ -44,9 +46,8 @@ def draw(canvas: Pixels, marks: Sequence[Mark]) -> bytes:
         drawing.outline(mark)
     for mark in marks:
         drawing.label(mark)
-    _, encoded = cv2.imencode(
-        ".jpg", cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    )
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, FULL_COLOUR]
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR), options)
     return encoded.tobytes()
 
 
