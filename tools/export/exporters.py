@@ -26,5 +26,6 @@ EXPORTERS = {
         Exporter("pp-ocr", 1, "tools.export.pp_ocr", "export-onnx"),
         Exporter("centerface", 1, "tools.export.centerface", "export-onnx"),
         Exporter("ssd", 1, "tools.export.ssd", "export-tensorflow"),
+        Exporter("llama", 1, "tools.export.llm.exporter", "export-llm"),
     )
 }

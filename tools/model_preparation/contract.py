@@ -7,6 +7,7 @@ from services.common.manifest import Model
 from tools.cli.console import Problem
 from tools.model_preparation.encoder_contract import check_encoder
 from tools.model_preparation.graph_loading import ContractError
+from tools.model_preparation.llm_contract import check_llm
 from tools.model_preparation.vision_contract import check_vision
 
 
@@ -17,6 +18,8 @@ def check_artifacts(model: Model, artifacts: Mapping[str, Path]) -> None:
             raise ContractError(f"{', '.join(absent)} is missing")
         if model.embedding is not None and "model.onnx" in artifacts:
             check_encoder(model.embedding, artifacts)
+        if model.llm is not None:
+            check_llm(model.llm, artifacts)
         if model.vision is not None:
             check_vision(model, model.vision, artifacts)
     except ContractError as error:

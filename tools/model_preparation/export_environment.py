@@ -19,7 +19,12 @@ from tools.cli.console import Problem
 from tools.model_preparation.commands import pip, run
 from tools.model_preparation.progress import step
 
-ENVIRONMENT_BYTES = {"export": 2_000_000_000, "export-onnx": 400_000_000, "export-tensorflow": 2_500_000_000}
+ENVIRONMENT_BYTES = {
+    "export": 2_000_000_000,
+    "export-onnx": 400_000_000,
+    "export-tensorflow": 2_500_000_000,
+    "export-llm": 700_000_000,
+}
 """Room that the packages of an extra take, downloads included."""
 TORCH = "torch"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"

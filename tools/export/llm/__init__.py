@@ -1,0 +1,1 @@
+"""Export of Llama-family language models for OpenVINO GenAI, without torch."""
