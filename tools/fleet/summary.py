@@ -28,11 +28,21 @@ print(numpy.frombuffer(answer.embeddings[0].data, "<f4")[:3])
 PYTHON
 """
 
+_VISION = """\
+curl http://{http}/v1/classify -F file=@photo.jpg   # also /v1/detect, /v1/faces, /v1/ocr
+curl http://{http}/v1/detect -F file=@photo.jpg -F annotate=true -H 'Accept: image/jpeg' -o found.jpg
+
+# No picture at hand? This draws a page to read, as page.png:
+{python} -c 'from PIL import Image, ImageDraw, ImageFont as f; p = Image.new("RGB", (640, 120), "white"); \
+ImageDraw.Draw(p).text((20, 30), "A fleet of small ships", "black", f.load_default(48)); p.save("page.png")'
+curl http://{http}/v1/ocr -F file=@page.png
+"""
+
 _GATEWAY = """\
 curl http://{http}/v1/models
 """
 
-REQUESTS = {"embedding": _EMBEDDING, GATEWAY.name: _GATEWAY}
+REQUESTS = {"embedding": _EMBEDDING, "vision": _VISION, GATEWAY.name: _GATEWAY}
 """Requests to copy, by service."""
 
 

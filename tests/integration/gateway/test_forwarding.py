@@ -8,6 +8,8 @@ import grpc
 import pytest
 from flotilla.embedding.v1 import embedding_pb2 as pb
 from flotilla.embedding.v1.embedding_pb2_grpc import EmbeddingServiceStub
+from flotilla.vision.v1 import vision_pb2
+from flotilla.vision.v1.vision_pb2_grpc import VisionServiceStub
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -16,6 +18,7 @@ from grpc_status import rpc_status
 from services.common.errors import Kind, ServiceError, from_rpc_error
 from services.common.triton import service_pb2, service_pb2_grpc
 from tests.integration.gateway.fake_embedding import MODEL, TRITON_MODEL, FakeEmbedding, vector
+from tests.integration.gateway.fake_vision import CLASSIFIER, FakeVision
 from tests.integration.gateway.gateway import Gateway, with_two_replicas
 
 HELLO = pb.EmbedRequest(model=MODEL, inputs=[pb.Input(text="hello")], output_type=pb.OUTPUT_TYPE_FLOAT)
@@ -199,6 +202,37 @@ async def test_health_tells_the_gateway_and_each_service_apart(gateway: Gateway,
     assert own.status == health_pb2.HealthCheckResponse.SERVING
     await embedding.serve_again()
     assert (await anext(watch)).status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_every_call_of_vision_goes_through(vision_gateway: Gateway) -> None:
+    stub, images = VisionServiceStub(vision_gateway.grpc), [vision_pb2.Image(data=b"a")]
+    assert (await stub.Classify(vision_pb2.ClassifyRequest(images=images))).results[0].classifications[0].label == "cat"
+    assert (await stub.Detect(vision_pb2.DetectRequest(images=images))).results[0].detections
+    assert (await stub.ReadText(vision_pb2.ReadTextRequest(images=images))).results[0].lines
+    assert (await stub.DetectFaces(vision_pb2.DetectFacesRequest(images=images))).results[0].faces
+    assert len((await stub.ListModels(vision_pb2.ListModelsRequest())).models) == 4
+
+
+async def test_results_of_a_vision_stream_arrive_one_by_one(vision_gateway: Gateway, vision: FakeVision) -> None:
+    request = vision_pb2.ClassifyRequest(images=[vision_pb2.Image(data=b"a")] * 3)
+    call = VisionServiceStub(vision_gateway.grpc).InferStream(vision_pb2.InferStreamRequest(classify=request))
+    answers = aiter(call)
+    first = await anext(answers)  # while the service holds back the second
+    vision.released.set()
+    rest = [answer async for answer in answers]
+    assert [answer.classify.image.index for answer in (first, *rest[:-1])] == [0, 1, 2]
+    assert (rest[-1].model, rest[-1].usage.images) == (CLASSIFIER, 3)
+
+
+async def test_reflection_and_health_know_vision(vision_gateway: Gateway) -> None:
+    name = "flotilla.vision.v1.VisionService"
+    question = reflection_pb2.ServerReflectionRequest(file_containing_symbol=name)
+    stub = reflection_pb2_grpc.ServerReflectionStub(vision_gateway.grpc)
+    answer = await anext(aiter(stub.ServerReflectionInfo([question])))
+    assert answer.file_descriptor_response.file_descriptor_proto
+    health = health_pb2_grpc.HealthStub(vision_gateway.grpc)
+    reply = await health.Check(health_pb2.HealthCheckRequest(service=name))
+    assert reply.status == health_pb2.HealthCheckResponse.SERVING
 
 
 async def test_reflection_describes_everything_that_is_forwarded(gateway: Gateway) -> None:

@@ -292,11 +292,12 @@ BAD_PARAMETERS: list[tuple[str, str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("route", "name", "value", "words"), BAD_PARAMETERS)
+@pytest.mark.parametrize("bad", BAD_PARAMETERS, ids=lambda bad: "-".join(map(str, bad[:3])))
 @pytest.mark.parametrize("form", ["json", "multipart", "query"])
 async def test_bad_parameters_are_refused_in_every_form_of_request(
-    vision_gateway: Gateway, form: str, route: str, name: str, value: Any, words: str
+    vision_gateway: Gateway, form: str, bad: tuple[str, str, Any, str]
 ) -> None:
+    route, name, value, words = bad
     path = f"/v1/{route}"
     if form == "json":
         raw = json.dumps({"input": [ITEM], name: value}).replace('"NaN"', "NaN")
