@@ -25,6 +25,7 @@ FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _NAMES = "JPEG, PNG, WebP, BMP, TIFF or GIF"
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF 6.0, section 15
 _REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+_PILLOW_BLOCK = 256 * 1024 * 1024  # a large picture in one block goes back to the system, in small ones it would not
 _PNG_BIT_DEPTH = 24  # offset in the file
 
 
@@ -61,6 +62,7 @@ class Header:
 def configure() -> None:
     """Set up the decoders of this process: our limits instead of theirs, one thread a picture, no words on stderr."""
     Image.MAX_IMAGE_PIXELS = None
+    Image.core.set_block_size(_PILLOW_BLOCK)  # type: ignore[attr-defined]
     warnings.filterwarnings("ignore", module="PIL")
     cv2.setNumThreads(1)
     cv2.setLogLevel(0)
@@ -90,7 +92,7 @@ def decode(data: bytes, header: Header, field: str, scale: float = 1.0) -> Pixel
     pixels = _by_opencv(data, header, scale) if header.direct else _by_pillow(data, header, field, scale)
     if pixels is None:
         raise _broken(field)
-    return orient(pixels, header.orientation)
+    return orient(_shrunk(pixels, header, scale), header.orientation)
 
 
 def orient(pixels: Pixels, orientation: int) -> Pixels:
@@ -171,7 +173,7 @@ def _is_direct(image: Image.Image, file_format: str, data: bytes) -> bool:
 
 def _by_opencv(data: bytes, header: Header, scale: float) -> Pixels | None:
     """Return the pixels, or None for a file that is truncated or broken."""
-    reduction = next((r for r in _REDUCED if r * scale <= 1), 1) if header.format == "JPEG" else 1
+    reduction = _reduction(scale) if header.format == "JPEG" else 1
     flags = _REDUCED.get(reduction, cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -181,6 +183,19 @@ def _by_opencv(data: bytes, header: Header, scale: float) -> Pixels | None:
     if decoded is None or decoded.shape[:2] != (expected if header.orientation < 5 else expected[::-1]):
         return None
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=decoded), dtype=np.uint8)
+
+
+def _shrunk(pixels: Pixels, header: Header, scale: float) -> Pixels:
+    """Return what was decoded at full size at the fraction a JPEG would have been: formats make no difference."""
+    reduction = _reduction(scale)
+    if reduction == 1 or max(pixels.shape) < max(header.width, header.height):
+        return pixels
+    size = (-(-pixels.shape[1] // reduction), -(-pixels.shape[0] // reduction))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _reduction(scale: float) -> int:
+    return next((reduction for reduction in _REDUCED if reduction * scale <= 1), 1)
 
 
 def _by_pillow(data: bytes, header: Header, field: str, scale: float) -> Pixels:

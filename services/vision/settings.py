@@ -15,6 +15,8 @@ class VisionSettings(ServiceSettings):
     """Port of the gRPC interface; 0 takes a free one."""
     http_port: int = Field(default=9064, ge=0, le=65535)
     """Port of health and metrics; 0 takes a free one."""
+    max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=32 * 1024 * 1024)
+    """Largest gRPC message, in and out, to Triton as well: the map of a large page of text has 17 MiB."""
     admission_concurrency: int = Field(default=32, ge=1)
     """Calls worked on at the same time. 32 calls of one picture fill two batches; pixels are bounded on their own."""
     admission_queue: int = Field(default=96, ge=0)

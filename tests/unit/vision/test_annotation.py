@@ -22,7 +22,7 @@ def near(pixel, colour):
 def test_an_outline_is_where_the_box_is():
     picture = drawn((400, 200), Mark("", 2, BOX))
     assert near(picture[100, 200], COLOURS[2])
-    assert near(picture[140, 100], COLOURS[2])
+    assert any(near(picture[140, x], COLOURS[2]) for x in range(98, 103))
     assert near(picture[140, 200], (128, 128, 128))
 
 
