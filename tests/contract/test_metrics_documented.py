@@ -1,4 +1,4 @@
-"""docs/metrics.md lists exactly the metrics that a running service and a running gateway serve."""
+"""docs/metrics.md lists exactly the metrics that running services and a running gateway serve."""
 
 import re
 
@@ -6,13 +6,18 @@ import grpc
 import pytest
 from flotilla.embedding.v1 import embedding_pb2 as pb
 from flotilla.embedding.v1 import embedding_pb2_grpc
+from flotilla.vision.v1 import vision_pb2, vision_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.common.errors import Kind, ServiceError
+from services.common.manifest import load_manifest
 from services.common.model_store import ModelStore
 from services.common.settings import CommonSettings
 from tests.integration.gateway.gateway import with_two_replicas
 from tests.integration.service_process import ROOT, ServiceProcess
+from tests.integration.vision.known_pictures import LINES, page
+from tests.integration.vision.process import vision_process
+from tests.unit.vision.pictures import encoded, scene
 from tests.waiting import until
 
 Metrics = dict[str, tuple[str, set[str]]]
@@ -50,6 +55,37 @@ async def served(tmp_path):
 
 
 @pytest.fixture
+async def served_by_vision(tmp_path):
+    store = ModelStore(CommonSettings().model_store)
+    for model in load_manifest().for_service("vision"):
+        store.require(model.id, model.required_artifacts)
+    limits = {"FLOTILLA_VISION_ADMISSION_CONCURRENCY": "1", "FLOTILLA_VISION_ADMISSION_QUEUE": "0"}
+    async with vision_process(tmp_path, limits) as service, service.channel() as channel:
+        stub = vision_pb2_grpc.VisionServiceStub(channel)
+        picture = vision_pb2.Image(data=encoded(scene()))
+        lines = vision_pb2.Image(data=encoded(page(LINES * 40)))
+        call = stub.ReadText(vision_pb2.ReadTextRequest(images=[lines]))
+
+        async def reading() -> bool:
+            return await service.metric("flotilla_batch_items_count", model="pp_ocrv6_rec") > 0
+
+        await until(reading, "the first lines")
+        with pytest.raises(grpc.aio.AioRpcError):  # refused: counts a rejection
+            await stub.Classify(vision_pb2.ClassifyRequest(images=[picture]))
+        call.cancel()  # counts cancelled items
+
+        async def counted() -> bool:
+            return await service.metric("flotilla_batch_items_cancelled_total") > 0
+
+        await until(counted, "cancelled items")
+        with pytest.raises(grpc.aio.AioRpcError):  # counts a refused picture
+            await stub.Classify(vision_pb2.ClassifyRequest(images=[vision_pb2.Image(data=b"text")]))
+        await stub.Classify(vision_pb2.ClassifyRequest(images=[picture]))
+        text = (await service.get("/metrics")).text
+    return read(text)
+
+
+@pytest.fixture
 async def served_by_gateway():
     async with with_two_replicas() as (gateway, one, _two):
         one.fail(ServiceError(Kind.NOT_STARTED, "draining"))  # so that a call is made again
@@ -77,6 +113,11 @@ def read(text: str) -> Metrics:
 
 async def test_the_table_of_a_service_is_what_is_served(served):
     assert documented("Every model service, and the embedding service") == served
+
+
+async def test_the_tables_of_the_vision_service_are_what_is_served(served_by_vision):
+    common = documented("Every model service, and the embedding service")
+    assert common | documented("The vision service, besides") == served_by_vision
 
 
 async def test_the_table_of_the_gateway_is_what_is_served(served_by_gateway):
