@@ -55,9 +55,12 @@ class Classifier:
         """See Task."""
         (logits,) = await self.batcher.submit([prepared], [self.size * self.size], turn.priority)
         scores = softmax(logits)
-        order = [int(index) for index in np.argsort(-scores, kind="stable") if scores[index] >= options.threshold]
-        wanted = [index for index in order if options.labels is None or index in options.labels]
-        return [Classification(self.model.labels[i], float(scores[i]), i) for i in wanted[: options.top_k]]
+        order = np.argsort(-scores, kind="stable")
+        wanted = scores[order] >= options.threshold
+        if options.labels is not None:
+            wanted &= np.isin(order, list(options.labels))
+        best = order[wanted][: options.top_k].tolist()
+        return [Classification(self.model.labels[index], float(scores[index]), index) for index in best]
 
     def marks(self, found: Sequence[Classification]) -> list[Mark]:
         """See Task. The best label alone."""
