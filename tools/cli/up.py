@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from services.common.ports import GATEWAY, SERVICES
+from services.common.ports import GATEWAY, SERVICES, Service
 from tools.cli.console import Problem, console
 from tools.fleet import detached
 from tools.fleet.fleet import Fleet
@@ -44,13 +44,14 @@ def up(
     settings = fleet_settings()
     settings = settings.model_copy(update={"state_dir": (state_dir or settings.state_dir).absolute()})
     state_file = StateFile(settings.state_dir)
-    launches = plan(choose(services or []), settings, host, port)
+    chosen = choose(services or [])
+    launches = plan(chosen, settings, host, port)
     with state_file.locked() as ours:
         _refuse_second(state_file, ours)
         check_ports(launches)
         if not supervisor:
             _warn_if_open(launches[-1])
-            _prepare_models(settings)
+            _prepare_models(settings, chosen)
         if not detach:
             _stay(launches, state_file, settings, supervisor)
             return
@@ -81,8 +82,12 @@ def _refuse_second(state_file: StateFile, ours: bool) -> None:
         raise Problem("another tools/up is starting a fleet here", "wait for it, or pass another --state-dir")
 
 
-def _prepare_models(settings: FleetSettings) -> None:
-    command = (sys.executable, "-P", "-m", "tools.cli", "models", "fetch")
+def _prepare_models(settings: FleetSettings, services: Sequence[Service]) -> None:
+    names = [service.name for service in services if service is not GATEWAY]
+    if not names:
+        return
+    wanted = [part for name in names for part in ("--service", name)]
+    command = (sys.executable, "-P", "-m", "tools.cli", "models", "fetch", *wanted)
     environment = child_environment({"FLOTILLA_MODEL_STORE": str(settings.model_store)})
     code = subprocess.run(command, env=environment, check=False).returncode
     if code:
