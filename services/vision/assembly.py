@@ -27,7 +27,7 @@ from services.vision.pool import PixelPool
 from services.vision.repository import CHARACTERS, LABELS, graph_artifact, lines_of
 from services.vision.settings import VisionSettings
 from services.vision.tasks import ServedModel, Task
-from services.vision.text_lines import FIND_SHORTEST_SIDE, LEAST_LINE_WIDTH, LINE_HEIGHT, ROTATION_WIDTH
+from services.vision.text_lines import FIND_SHORTEST_SIDE, LEAST_LINE_WIDTH
 from services.vision.text_reader import TextReader
 
 Result = TypeVar("Result")
@@ -93,8 +93,8 @@ class Assembly:
     async def _reader(self, model: Model, proved: dict[str, Graph]) -> TextReader:
         det, cls, rec = proved["det"], proved["cls"], proved["rec"]
         await self._warm_up(det, (1, FIND_SHORTEST_SIDE, FIND_SHORTEST_SIDE))
-        await self._warm_up(cls, (self._limits(cls).items, LINE_HEIGHT, ROTATION_WIDTH))
-        await self._warm_up(rec, (self._limits(rec).items, LINE_HEIGHT, LEAST_LINE_WIDTH))
+        await self._warm_up(cls, (self._limits(cls).items, graphs.TEXT_LINE_HEIGHT, graphs.ROTATION_WIDTH))
+        await self._warm_up(rec, (self._limits(rec).items, graphs.TEXT_LINE_HEIGHT, LEAST_LINE_WIDTH))
         return TextReader(
             self._served(model),
             lines_of(self._store.artifact(model.id, CHARACTERS)),

@@ -9,14 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from services.vision.model import LINE_PADDING, ROTATION_WIDTH, TEXT_LINE_HEIGHT
+
 Pixels = NDArray[np.uint8]
 Points = NDArray[np.float32]
 
-LINE_HEIGHT = 48
-ROTATION_WIDTH = 192
 LEAST_LINE_WIDTH = 320
 """Shorter lines are padded to this: the models were trained so."""
-PADDING = 127
 STRIDE = 32
 LONGEST_SIDE = 2000
 SHORTEST_SIDE = 30
@@ -99,7 +98,7 @@ def cut(pixels: Pixels, box: Points) -> tuple[Pixels, Points]:
 def for_rotation(line: Pixels) -> Pixels:
     """Return a line as the graph that tells whether it is upside down takes it: [48, 192, 3], padded on the right."""
     height, width = line.shape[:2]
-    scaled = _resized(line, (min(ROTATION_WIDTH, -(-LINE_HEIGHT * width // height)), LINE_HEIGHT))
+    scaled = _resized(line, (min(ROTATION_WIDTH, -(-TEXT_LINE_HEIGHT * width // height)), TEXT_LINE_HEIGHT))
     return _padded(scaled, ROTATION_WIDTH)
 
 
@@ -108,7 +107,7 @@ def for_reading(line: Pixels, turned: bool) -> Pixels:
     height, width = line.shape[:2]
     if turned:
         line = np.asarray(cv2.rotate(line, cv2.ROTATE_180), dtype=np.uint8)
-    scaled = _resized(line, (min(LONGEST_LINE, -(-LINE_HEIGHT * width // height)), LINE_HEIGHT))
+    scaled = _resized(line, (min(LONGEST_LINE, -(-TEXT_LINE_HEIGHT * width // height)), TEXT_LINE_HEIGHT))
     return _padded(scaled, LEAST_LINE_WIDTH)
 
 
@@ -116,7 +115,7 @@ def _padded(line: Pixels, width: int) -> Pixels:
     missing = width - line.shape[1]
     if missing <= 0:
         return line
-    padded = cv2.copyMakeBorder(line, 0, 0, 0, missing, cv2.BORDER_CONSTANT, value=(PADDING,) * 3)
+    padded = cv2.copyMakeBorder(line, 0, 0, 0, missing, cv2.BORDER_CONSTANT, value=(LINE_PADDING,) * 3)
     return np.asarray(padded, dtype=np.uint8)
 
 

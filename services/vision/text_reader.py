@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from services.common.batcher import Batcher
 from services.vision import ctc
+from services.vision.model import ROTATION_WIDTH
 from services.vision.pool import PixelPool
 from services.vision.tasks import Mark, Options, Pixels, Points, ServedModel
 from services.vision.text_boxes import find_boxes
 from services.vision.text_lines import (
     LONGEST_SIDE,
-    ROTATION_WIDTH,
     Page,
     border_of,
     cut,

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from services.vision import ctc
+from services.vision.model import LINE_PADDING
 from services.vision.text_boxes import find_boxes, in_reading_order
 from services.vision.text_lines import (
     FIND_LONGEST_SIDE,
     LEAST_LINE_WIDTH,
     LONGEST_LINE,
-    PADDING,
     border_of,
     cut,
     finding_size,
@@ -124,7 +124,7 @@ def test_lines_for_the_graphs():
     assert small.shape == (48, 192, 3)
     assert reading.shape == (48, LEAST_LINE_WIDTH, 3)
     assert (reading[:, :120] == 9).all()
-    assert (reading[:, 120:] == PADDING).all()
+    assert (reading[:, 120:] == LINE_PADDING).all()
     assert for_reading(np.zeros((10, 200, 3), np.uint8), turned=False).shape == (48, 960, 3)
     assert for_reading(np.zeros((4, 2000, 3), np.uint8), turned=False).shape == (48, LONGEST_LINE, 3)
 
