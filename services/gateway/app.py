@@ -15,7 +15,17 @@ from services.gateway.fleet import Fleet
 from services.gateway.health import GatewayHealth
 from services.gateway.json_route import Shortcut
 from services.gateway.remote_images import RemoteImages, parse_hosts
-from services.gateway.routers import embeddings, health, metadata, models, ranking, vision
+from services.gateway.routers import (
+    chat,
+    completions,
+    embeddings,
+    health,
+    metadata,
+    models,
+    ranking,
+    tokens,
+    vision,
+)
 from services.gateway.settings import GatewaySettings
 from services.gateway.version import release
 
@@ -38,7 +48,11 @@ def create_app(  # noqa: PLR0913, PLR0917  # everything that the routes stand on
     app.add_exception_handler(RequestValidationError, validation_error)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(Exception, unexpected_error)
+    llm, keep_alive = fleet.llm.backend, settings.stream_keep_alive_seconds
     routers = [
+        chat.create_router(llm, keep_alive),
+        completions.create_router(llm, keep_alive),
+        tokens.create_router(llm),
         embeddings.create_router(fleet.embedding.backend, directory),
         ranking.create_router(fleet.embedding.backend),
         vision.create_router(fleet.vision.backend, directory, remote_images),

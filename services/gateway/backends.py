@@ -9,7 +9,8 @@ import dataclasses
 import itertools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
@@ -36,7 +37,7 @@ Response = TypeVar("Response", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Method(Generic[Request, Response]):
-    """A unary method: its path "/package.Service/Method" and its messages."""
+    """A method with one request: its path "/package.Service/Method" and its messages."""
 
     path: str
     request: type[Request]
@@ -152,20 +153,36 @@ class Backend:
 
         It is made a second time, on another address, only when the first said that it was not started.
         """
-        timeout = timeout if timeout is not None else self._limits.timeout
-        began = time.monotonic()
-        self.budget.called()
+        deadline = self._deadline(timeout)
         address = await self.pick()
         try:
-            return await self._call_once(address, method, request, timeout - (time.monotonic() - began))
+            return await self._call_once(address, method, request, deadline)
         except ServiceError as error:
             if not self.may_retry(address, error):
                 raise
+            address = await self._other(address, error)
+            return await self._call_once(address, method, request, deadline)
+
+    async def stream(
+        self, method: Method[Request, Response], request: Request, timeout: float | None = None
+    ) -> AsyncGenerator[Response, None]:
+        """Make a server-streaming call with the deadline `timeout` in seconds and yield its messages.
+
+        Closing the generator cancels the call. It is made a second time as `call` is, before the first message.
+        """
+        deadline = self._deadline(timeout)
+        address, begun, retried = await self.pick(), False, False
+        while True:
             try:
-                address = await self.pick(excluding=address)
-            except ServiceError:
-                raise error from None
-            return await self._call_once(address, method, request, timeout - (time.monotonic() - began))
+                async with aclosing(self._stream_once(address, method, request, deadline)) as messages:
+                    async for message in messages:
+                        begun = True
+                        yield message
+                return
+            except ServiceError as error:
+                if begun or retried or not self.may_retry(address, error):
+                    raise
+                address, retried = await self._other(address, error), True
 
     def may_retry(self, address: Address, error: ServiceError) -> bool:
         """Whether a call that failed so on `address` certainly did not start and may be made again."""
@@ -177,27 +194,60 @@ class Backend:
         self._retries.add(1, {"service": self.name})
         return True
 
+    def _deadline(self, timeout: float | None) -> float:
+        """Count a call; return the time of the monotonic clock at which it is over."""
+        self.budget.called()
+        return time.monotonic() + (timeout if timeout is not None else self._limits.timeout)
+
+    async def _other(self, address: Address, error: ServiceError) -> Address:
+        """Return another address than the one where a call ended with `error`, which is raised where there is none."""
+        try:
+            return await self.pick(excluding=address)
+        except ServiceError:
+            raise error from None
+
     async def _call_once(
-        self, address: Address, method: Method[Request, Response], request: Request, timeout: float
+        self, address: Address, method: Method[Request, Response], request: Request, deadline: float
     ) -> Response:
+        timeout = max(deadline - time.monotonic(), 0.0)
+        with self._observed(method.path, timeout), address.leased() as channel:
+            call = channel.unary_unary(
+                method.path,
+                request_serializer=method.request.SerializeToString,
+                response_deserializer=method.response.FromString,
+            )
+            return cast(Response, await call(request, timeout=timeout, metadata=onward()))
+
+    async def _stream_once(
+        self, address: Address, method: Method[Request, Response], request: Request, deadline: float
+    ) -> AsyncGenerator[Response, None]:
+        timeout = max(deadline - time.monotonic(), 0.0)
+        with self._observed(method.path, timeout), address.leased() as channel:
+            call = channel.unary_stream(
+                method.path,
+                request_serializer=method.request.SerializeToString,
+                response_deserializer=method.response.FromString,
+            )(request, timeout=timeout, metadata=onward())
+            try:
+                async for message in call:
+                    yield cast(Response, message)
+            finally:
+                call.cancel()
+
+    @contextmanager
+    def _observed(self, path: str, timeout: float) -> Iterator[None]:
+        """Record a call made while the block runs, and raise its failure as a ServiceError."""
         code = grpc.StatusCode.CANCELLED.name
         began = time.perf_counter()
         try:
-            with address.leased() as channel:
-                call = channel.unary_unary(
-                    method.path,
-                    request_serializer=method.request.SerializeToString,
-                    response_deserializer=method.response.FromString,
-                )
-                response = await call(request, timeout=max(timeout, 0.0), metadata=onward())
+            yield
             code = grpc.StatusCode.OK.name
-            return cast(Response, response)
         except grpc.aio.AioRpcError as error:
             code = error.code().name
             raise self._fault(error, timeout) from None
         finally:
             self._duration.record(
-                time.perf_counter() - began, {"rpc.method": method.path[1:], "rpc.response.status_code": code}
+                time.perf_counter() - began, {"rpc.method": path[1:], "rpc.response.status_code": code}
             )
 
     def _fault(self, error: grpc.aio.AioRpcError, timeout: float) -> ServiceError:
@@ -209,7 +259,7 @@ class Backend:
             message = f"the connection to service '{self.name}' broke during the call"
             return dataclasses.replace(fault, message=message, code="connection_lost", retry_after=RETRY_AFTER_SECONDS)
         if fault.kind is Kind.DEADLINE_EXCEEDED:
-            message = f"service '{self.name}' did not answer within the deadline of {max(timeout, 0) * 1000:.0f} ms"
+            message = f"service '{self.name}' did not answer within the deadline of {timeout * 1000:.0f} ms"
             return dataclasses.replace(fault, message=message)
         return fault
 

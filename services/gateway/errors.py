@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,14 +25,16 @@ RESPONSES: dict[int | str, dict[str, Any]] = {status: {"model": ErrorResponse} f
 
 def respond(error: ServiceError) -> Response:
     """Return the HTTP response for `error`."""
-    body = {
-        "error": {"message": error.message, "type": error.row.openai, "param": error.field, "code": error.code},
-    }
     headers = {}
     if error.retry_after is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
         headers["retry-after-ms"] = str(max(1, round(error.retry_after * 1000)))
-    return Response(json.dumps(body), error.row.http, headers, "application/json")
+    return Response(json.dumps({"error": body_of(error)}), error.row.http, headers, "application/json")
+
+
+def body_of(error: ServiceError) -> dict[str, Any]:
+    """Return what OpenAI's clients find under `error`."""
+    return {"message": error.message, "type": error.row.openai, "param": error.field, "code": error.code}
 
 
 async def service_error(_: Request, error: Exception) -> Response:
@@ -78,11 +80,16 @@ def public_names(names: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     except ServiceError as error:
-        if error.field is not None:
-            public = re.sub(r"^\w+", lambda found: names.get(found[0], found[0]), error.field)
-            error.message = re.sub(rf"(?<!\w){re.escape(error.field)}", public, error.message)
-            error.field = public
+        rename(error, lambda field: re.sub(r"^\w+", lambda found: names.get(found[0], found[0]), field))
         raise
+
+
+def rename(error: ServiceError, public: Callable[[str], str]) -> None:
+    """Give the field of `error` the name that `public` returns for it, in the message too."""
+    if error.field is not None:
+        name = public(error.field)
+        error.message = re.sub(rf"(?<!\w){re.escape(error.field)}", lambda _: name, error.message)
+        error.field = name
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from services.gateway.settings import GatewaySettings
 
 LIST_SECONDS = 2.0
 
-_LIST_LANGUAGE_MODELS = Method(
+LIST_LANGUAGE_MODELS = Method(
     "/flotilla.llm.v1.LlmService/ListModels", llm_pb2.ListModelsRequest, llm_pb2.ListModelsResponse
 )
 _LIST_EMBEDDING_MODELS = Method(
@@ -43,6 +43,8 @@ class Card:
     """Its names in Triton, for KServe clients."""
     task: int = vision_pb2.TASK_UNSPECIFIED
     """What a vision model does, a Task of its contract."""
+    context_length: int | None = None
+    """Longest prompt and answer together that a language model takes, in tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,17 @@ class Fleet:
 
 
 async def _language_models(backend: Backend) -> list[Card]:
-    reply = await backend.call(_LIST_LANGUAGE_MODELS, llm_pb2.ListModelsRequest(), LIST_SECONDS)
-    return [Card(model.id, model.license, model.profile, (model.triton_model,)) for model in reply.models]
+    reply = await backend.call(LIST_LANGUAGE_MODELS, llm_pb2.ListModelsRequest(), LIST_SECONDS)
+    return [
+        Card(
+            id=model.id,
+            license=model.license,
+            profile=model.profile,
+            triton_models=(model.triton_model,),
+            context_length=model.context_length,
+        )
+        for model in reply.models
+    ]
 
 
 async def _embedding_models(backend: Backend) -> list[Card]:

@@ -47,6 +47,8 @@ class GatewaySettings(BaseSettings):
     """How long an idle HTTP connection stays open. Longer than the idle time-out of the proxy in front, if any."""
     max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     """Largest gRPC message, in and out."""
+    stream_keep_alive_seconds: float = Field(default=10.0, gt=0, le=600)
+    """A stream of events that is silent for so long gets a comment, so that nobody on the way takes it for dead."""
     retry_budget: float = Field(default=0.1, ge=0, le=1)
     """Retries allowed per call made; 0 turns retries off."""
 

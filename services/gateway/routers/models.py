@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from services.gateway.directory import Directory
 from services.gateway.errors import RESPONSES
+from services.gateway.fleet import Card
 from services.gateway.schemas.models import ModelRow, ModelsResponse
 
 
@@ -14,17 +15,17 @@ def create_router(directory: Directory) -> APIRouter:
     router = APIRouter(tags=["models"])
     started = int(time.time())
 
-    @router.get("/v1/models")
+    def row(card: Card) -> ModelRow:
+        return ModelRow(id=card.id, root=card.id, created=started, max_model_len=card.context_length)
+
+    @router.get("/v1/models", response_model_exclude_none=True)
     async def list_models() -> ModelsResponse:
         """List the models that are loaded."""
-        return ModelsResponse(
-            data=[ModelRow(id=card.id, root=card.id, created=started) for card in await directory.cards()]
-        )
+        return ModelsResponse(data=[row(card) for card in await directory.cards()])
 
-    @router.get("/v1/models/{model}", responses={404: RESPONSES[404]})
+    @router.get("/v1/models/{model}", response_model_exclude_none=True, responses={404: RESPONSES[404]})
     async def get_model(model: str) -> ModelRow:
         """Describe one model."""
-        card = await directory.find(model)
-        return ModelRow(id=card.id, root=card.id, created=started)
+        return row(await directory.find(model))
 
     return router

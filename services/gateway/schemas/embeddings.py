@@ -4,10 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, PlainValidator
 
-from services.gateway.schemas.common import ModelId, RequestBody, Text, count, fault, text
+from services.gateway.schemas.common import ModelId, RequestBody, Text, count, fault, text, token_ids
 
-LARGEST_TOKEN_ID = 2**32 - 1
-MOST_TOKENS = 2**17  # of one input; far over what any embedding model takes
 _Accepted = str | list[str] | list[int] | list[list[int]]
 
 
@@ -23,18 +21,8 @@ def _read_input(value: Any) -> list[str] | list[list[int]]:
     if isinstance(first, str):
         return [text(f"input[{i}]", item) for i, item in enumerate(value)]
     if isinstance(first, list):
-        return [_tokens(f"input[{i}]", item) for i, item in enumerate(value)]
-    return [_tokens("input", value)]
-
-
-def _tokens(field: str, value: Any) -> list[int]:
-    if not isinstance(value, list):
-        raise fault(field, "must be a list of token ids, as the inputs before it are")
-    count(field, value, MOST_TOKENS)
-    for i, token in enumerate(value):
-        if type(token) is not int or not 0 <= token <= LARGEST_TOKEN_ID:
-            raise fault(f"{field}[{i}]", f"must be a string or a token id from 0 to {LARGEST_TOKEN_ID}")
-    return value
+        return [token_ids(f"input[{i}]", item) for i, item in enumerate(value)]
+    return [token_ids("input", value)]
 
 
 class EmbeddingsRequest(RequestBody):

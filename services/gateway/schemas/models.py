@@ -14,6 +14,8 @@ class ModelRow(BaseModel):
     """When this gateway started, in Unix seconds."""
     owned_by: str = "flotilla"
     root: str
+    max_model_len: int | None = None
+    """Longest prompt and answer of a language model together, in tokens; vLLM's addition."""
 
 
 class ModelsResponse(BaseModel):

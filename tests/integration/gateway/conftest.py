@@ -3,6 +3,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.integration.gateway.fake_embedding import FakeEmbedding
+from tests.integration.gateway.fake_llm import FakeLlm
 from tests.integration.gateway.fake_vision import FakeVision
 from tests.integration.gateway.gateway import Gateway, running
 
@@ -29,4 +30,17 @@ async def vision() -> AsyncIterator[FakeVision]:
 async def vision_gateway(vision: FakeVision) -> AsyncIterator[Gateway]:
     """A gateway in front of a vision service alone."""
     async with running(vision_addresses=vision.address) as started:
+        yield started
+
+
+@pytest.fixture
+async def llm() -> AsyncIterator[FakeLlm]:
+    async with FakeLlm().running() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def llm_gateway(llm: FakeLlm) -> AsyncIterator[Gateway]:
+    """A gateway in front of an llm service alone."""
+    async with running(llm_addresses=llm.address) as started:
         yield started
