@@ -5,6 +5,7 @@ are only checked for success and kept as bytes, so that it measures the server a
 """
 
 import asyncio
+import os
 import pickle
 import resource
 import sys
@@ -12,14 +13,30 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[2]
 Send = Callable[[Any], Awaitable[None]]
+Preparation = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """An HTTP request, encoded, and the status of a right answer."""
+
+    path: str
+    body: bytes
+    content_type: str = "application/json"
+    status: int = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to send where. `kind` is http, grpc or onnxruntime; `target` a URL, host:port, or model.onnx."""
+    """What to send where. `kind` is http, grpc, onnxruntime or rapidocr; `target` a base URL, host:port, or model.onnx.
+
+    Payloads are Posts, messages in bytes, what `preparation` turns into the inputs of the graph, or picture files.
+    """
 
     kind: str
     target: str
@@ -30,6 +47,10 @@ class Job:
     warmup_seconds: float = 1.0
     limit: int | None = None
     """Stop after so many requests instead of after `seconds`."""
+    preparation: Callable[[], Preparation] | None = None
+    """Returns, in the generator's process, what makes the graph's inputs of a payload; its time counts."""
+    python: str = sys.executable
+    """Interpreter of the generator's process: a peer in process has an environment of its own."""
 
 
 @dataclass(slots=True)
@@ -53,10 +74,14 @@ class _Clock:
 
     def __init__(self, job: Job) -> None:
         self._job, self.result = job, Measurement()
-        self._began = time.perf_counter() + job.warmup_seconds
+        self._began = 0.0
         self._cpu: float | None = None
         self._lock = threading.Lock()
         self._next = 0
+
+    def start(self) -> None:
+        """Begin the warm-up; call it when everything is loaded."""
+        self._began = time.perf_counter() + self._job.warmup_seconds
 
     def take(self) -> Any | None:
         """Return the next payload, or None when it is over."""
@@ -99,20 +124,21 @@ async def _run_clients(job: Job, clock: _Clock, send: Send) -> None:
             else:
                 clock.done(started)
 
+    clock.start()
     await asyncio.gather(*(client() for _ in range(job.clients)))
 
 
 async def _http(job: Job, clock: _Clock) -> None:
     import aiohttp  # noqa: PLC0415
 
-    headers = {"Content-Type": "application/json"}
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, headers=headers, skip_auto_headers=["User-Agent"]) as session:
+    async with aiohttp.ClientSession(connector=connector, skip_auto_headers=["User-Agent"]) as session:
 
-        async def send(body: bytes) -> None:
-            async with session.post(job.target, data=body) as response:
+        async def send(post: Post) -> None:
+            headers = {"Content-Type": post.content_type}
+            async with session.post(job.target + post.path, data=post.body, headers=headers) as response:
                 answer = await response.read()
-                if response.status != 200:
+                if response.status != post.status:
                     raise RuntimeError(f"{response.status} {answer[:200]!r}")
 
         await _run_clients(job, clock, send)
@@ -140,19 +166,38 @@ def _onnxruntime(job: Job, clock: _Clock) -> None:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
 
+    prepare = job.preparation() if job.preparation else lambda payload: payload
+
     def worker(session: Any) -> None:
         while (payload := clock.take()) is not None:
             started = time.perf_counter()
-            session.run(None, payload)
+            session.run(None, prepare(payload))
             clock.done(started)
 
     count = min(job.clients, available_cpus())
     sessions = [onnxruntime.InferenceSession(job.target, options) for _ in range(count)]
     threads = [threading.Thread(target=worker, args=(session,)) for session in sessions]
+    clock.start()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def _rapidocr(job: Job, clock: _Clock) -> None:
+    """The peer for text in process: one page after the other, each graph with as many threads as there are CPUs."""
+    from rapidocr import RapidOCR  # noqa: PLC0415
+
+    from services.common.cpu import available_cpus  # noqa: PLC0415
+
+    threads = {"EngineConfig.onnxruntime.intra_op_num_threads": available_cpus()}
+    reader = RapidOCR(params={"Global.log_level": "error", **threads})
+    reader(job.payloads[0])
+    clock.start()
+    while (payload := clock.take()) is not None:
+        started = time.perf_counter()
+        reader(payload)
+        clock.done(started)
 
 
 def _cpu_seconds() -> float:
@@ -160,11 +205,14 @@ def _cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+_IN_PROCESS = {"onnxruntime": _onnxruntime, "rapidocr": _rapidocr}
+
+
 def run(job: Job) -> Measurement:
     """Run a job in this process."""
     clock = _Clock(job)
-    if job.kind == "onnxruntime":
-        _onnxruntime(job, clock)
+    if job.kind in _IN_PROCESS:
+        _IN_PROCESS[job.kind](job, clock)
     else:
         import uvloop  # noqa: PLC0415
 
@@ -178,7 +226,10 @@ async def measure(job: Job) -> Measurement:
     """Run a job in a process of its own."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-c", f"from {__name__} import main; main()", stdin=pipe, stdout=pipe
+        *(job.python, "-P", "-c", f"from {__name__} import main; main()"),
+        stdin=pipe,
+        stdout=pipe,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     output, _ = await process.communicate(pickle.dumps(job))
     if process.returncode:

@@ -1,7 +1,6 @@
 """The peer infinity-emb (https://github.com/michaelfeil/infinity), served from an environment of its own."""
 
 import asyncio
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,7 +10,7 @@ import httpx
 
 from services.common.manifest import Model
 from services.common.ports import free_ports
-from services.common.settings import REPOSITORY_ROOT
+from tools.benchmark.peer_environment import environment, pinned
 from tools.cli.console import Problem
 from tools.fleet.settings import child_environment
 from tools.model_preparation.sources import acquire
@@ -26,7 +25,7 @@ async def infinity(model: Model, base: Path, folder: Path, say: Callable[[str], 
 
     Relative folder sources of the model count from `base`. The environment in `folder` is kept.
     """
-    python = await _environment(folder / "venv", say)
+    python = await environment(folder / "venv", [*REQUIREMENTS, f"torch=={pinned('torch')}"], say)
     weights = folder / "model"
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         acquire(model, weights, Path(scratch), base)
@@ -48,29 +47,6 @@ async def infinity(model: Model, base: Path, folder: Path, say: Callable[[str], 
             if process.returncode is None:
                 process.terminate()
             await process.wait()
-
-
-async def _environment(venv: Path, say: Callable[[str], None]) -> Path:
-    python = venv / "bin" / "python"
-    done = venv / "complete"
-    if done.exists():
-        return python
-    say("installing infinity-emb into an environment of its own (minutes)")
-    torch = next(
-        line for line in (REPOSITORY_ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch==")
-    )
-    await _run(sys.executable, "-m", "venv", "--clear", str(venv))
-    await _run(str(python), "-m", "pip", "install", "--quiet", *REQUIREMENTS, torch)
-    done.touch()
-    return python
-
-
-async def _run(*command: str) -> None:
-    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
-    _, errors = await process.communicate()
-    if process.returncode:
-        reason = errors.decode(errors="replace").strip().splitlines()[-1:]
-        raise Problem(f"{' '.join(command[:4])}: {' '.join(reason)}", "run without --peer")
 
 
 async def _wait(url: str, process: asyncio.subprocess.Process, log: Path) -> None:

@@ -2,14 +2,15 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
 from tools.benchmark.corpus import mixed_texts
-from tools.benchmark.generator import Job, measure
+from tools.benchmark.generator import Job, Post, measure
+from tools.benchmark.images import mixed_posts
+from tools.benchmark.resident import megabytes_of
+from tools.cli.console import Problem
 from tools.fleet.private import private_fleet
 
 PORTIONS = 10
@@ -29,35 +30,39 @@ class Result:
 
     requests: int = 0
     errors: int = 0
+    first_error: str = ""
     rate: float = 0.0
     samples: list[Sample] = field(default_factory=list)
 
 
-async def run(requests: int, clients: int, state_dir: Path, model: str, say: Callable[[str], None]) -> Result:
-    """Send `requests` short and mixed texts through the whole stack; sample after each tenth."""
-    texts = [text[:120] for text in mixed_texts(4000)]
-    payloads = [json.dumps({"model": model, "input": text}).encode() for text in texts]
+def traffic(service: str, model: str) -> list[Post]:
+    """Return mixed requests for a service: short texts for `model`, or pictures on every route."""
+    match service:
+        case "embedding":
+            texts = [text[:120] for text in mixed_texts(4000)]
+            return [Post("/v1/embeddings", json.dumps({"model": model, "input": text}).encode()) for text in texts]
+        case "vision":
+            return mixed_posts()
+    raise Problem(f"there is no soak of {service}", "choose: embedding, vision")
+
+
+async def run(
+    service: str, posts: Sequence[Post], state_dir: Path, say: Callable[[str], None], *, requests: int, clients: int
+) -> Result:
+    """Send `requests` of the posts in turn through the whole stack; sample after each tenth."""
     result = Result()
     say("starting a fleet of its own")
-    async with private_fleet(state_dir / "soak") as fleet:
-        pids = {name: fleet.process(name).pid for name in ("gateway", "embedding")}
+    async with private_fleet(state_dir / "soak", services=[service]) as fleet:
         began = time.perf_counter()
         for portion in range(PORTIONS):
             say(f"{result.requests} of {requests} requests, {result.errors} errors")
             share = requests // PORTIONS + (requests % PORTIONS if portion == PORTIONS - 1 else 0)
-            target = f"{fleet.url}/v1/embeddings"
-            measured = await measure(Job("http", target, payloads, clients, 0, warmup_seconds=0, limit=share))
+            first = result.requests % len(posts)
+            turned = [*posts[first:], *posts[:first]]
+            measured = await measure(Job("http", fleet.url, turned, clients, 0, warmup_seconds=0, limit=share))
             result.requests += len(measured.latencies)
             result.errors += measured.errors
-            sizes = {name: size for service, pid in pids.items() for name, size in _megabytes(service, pid).items()}
-            result.samples.append(Sample(result.requests, sizes))
+            result.first_error = result.first_error or measured.first_error
+            result.samples.append(Sample(result.requests, megabytes_of(fleet)))
         result.rate = result.requests / (time.perf_counter() - began)
     return result
-
-
-def _megabytes(name: str, pid: int | None) -> dict[str, float]:
-    """Return the resident set size of a service and, apart from it, of the Triton it has started."""
-    service = psutil.Process(pid)
-    triton = sum(child.memory_info().rss for child in service.children(recursive=True))
-    own = {name: service.memory_info().rss / 1e6}
-    return {**own, f"{name}'s Triton": triton / 1e6} if triton else own

@@ -4,6 +4,7 @@ import asyncio
 import json
 import platform
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +15,10 @@ from rich.table import Table
 from services.common.cpu import available_cpus
 from services.common.manifest import load_manifest
 from services.common.model_store import ModelStore
-from tools.benchmark import embedding as benchmark
+from tools.benchmark import embedding as embedding_benchmark
 from tools.benchmark import soak as soaking
+from tools.benchmark import vision as vision_benchmark
+from tools.benchmark.rounds import Row
 from tools.cli.console import console
 from tools.fleet.settings import fleet_settings
 
@@ -36,48 +39,96 @@ def embedding(
     """
     settings = fleet_settings()
     folder = settings.state_dir / "benchmark"
-    plan = benchmark.Plan(tuple(clients or (1, 16, 64)), rounds, seconds, peer)
+    plan = embedding_benchmark.Plan(tuple(clients or (1, 16, 64)), rounds, seconds, peer)
     with console.status("") as status:
         manifest = load_manifest(settings.model_manifest)
-        work = benchmark.run(plan, folder, manifest, ModelStore(settings.model_store), status.update)
+        work = embedding_benchmark.run(plan, folder, manifest, ModelStore(settings.model_store), status.update)
         rows, facts = asyncio.run(work)
     for number in plan.clients:
-        console.print(_table(number, [row for row in rows if row.clients == number]))
+        title = f"{_clients(number)}, one text a request"
+        console.print(_table(title, "texts/s", "Triton", [row for row in rows if row.clients == number]))
     _write(output or folder / "embedding.json", {"plan": asdict(plan), **facts, "rows": [asdict(row) for row in rows]})
 
 
 @app.command()
+def vision(
+    *,
+    clients: Annotated[list[int] | None, typer.Option(min=1, help="Concurrent clients; may be repeated.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Times that each target gets its turn.")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Length of one measurement.")] = 8.0,
+    pages: Annotated[int, typer.Option(min=1, help="Pages of text to read in every round.")] = 16,
+    peer: Annotated[str | None, typer.Option(help="A peer to read the pages with: rapidocr.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="One short round: does it all work?")] = False,
+    output: Annotated[Path | None, typer.Option("--json", help="Where the JSON goes.")] = None,
+) -> None:
+    """Classify photographs and read pages: in process, by Triton, through the whole stack, all in one run.
+
+    Example: `tools/bench vision --peer rapidocr`
+    """
+    settings = fleet_settings()
+    folder = settings.state_dir / "benchmark"
+    if quick:
+        rounds, seconds, pages = 1, 2.0, 8
+    plan = vision_benchmark.Plan(tuple(clients or (1, 8, 32)), rounds, seconds, pages, peer)
+    with console.status("") as status:
+        manifest = load_manifest(settings.model_manifest)
+        work = vision_benchmark.run(plan, folder, manifest, ModelStore(settings.model_store), status.update)
+        result = asyncio.run(work)
+    for number in plan.clients:
+        rows = [row for row in result.classification if row.clients == number]
+        console.print(_table(f"{_clients(number)}, one photograph a request", "images/s", "in process", rows))
+    console.print(_table(f"{pages} pages of text", "pages/s", "the first", result.text))
+    for goal in result.goals:
+        console.print(f"goal: {goal.name} >= {goal.wanted} of the other side; this run: {goal.reached:.2f}")
+    console.print(_memory({"before": result.before, "after": result.after}))
+    goals = [asdict(goal) for goal in result.goals]
+    _write(output or folder / "vision.json", {"plan": asdict(plan), **asdict(result), "goals": goals})
+
+
+@app.command()
 def soak(
+    service: Annotated[str, typer.Option(help="What to load: embedding or vision.")] = "embedding",
     requests: Annotated[int, typer.Option(min=100, help="Requests to send over HTTP.")] = 50_000,
     clients: Annotated[int, typer.Option(min=1, help="Concurrent clients.")] = 32,
     output: Annotated[Path | None, typer.Option("--json", help="Where the JSON goes.")] = None,
 ) -> None:
-    """Send many embedding requests over HTTP and watch the memory of every process.
+    """Send many mixed requests over HTTP and watch the memory of every process.
 
-    Example: `tools/bench soak --requests 50000`
+    Examples: `tools/bench soak --requests 50000`, `tools/bench soak --service vision --requests 5000`
     """
     settings = fleet_settings()
     folder = settings.state_dir / "benchmark"
-    model = load_manifest(settings.model_manifest).for_service("embedding")[0].id
     with console.status("") as status:
-        result = asyncio.run(soaking.run(requests, clients, folder, model, status.update))
-    table = Table("requests", *(f"{name} MB" for name in result.samples[0].megabytes))
-    for sample in result.samples:
-        table.add_row(f"{sample.requests}", *(f"{size:.1f}" for size in sample.megabytes.values()))
-    console.print(table)
-    console.print(f"{result.requests} requests, {result.errors} errors, {result.rate:.0f}/s")
-    _write(output or folder / "soak.json", asdict(result))
+        models = load_manifest(settings.model_manifest).for_service("embedding")
+        posts = soaking.traffic(service, models[0].id)
+        result = asyncio.run(soaking.run(service, posts, folder, status.update, requests=requests, clients=clients))
+    console.print(_memory({f"{sample.requests}": sample.megabytes for sample in result.samples}))
+    console.print(f"{result.requests} requests, {result.errors} errors {result.first_error}, {result.rate:.0f}/s")
+    _write(output or folder / f"soak-{service}.json", asdict(result))
 
 
-def _table(clients: int, rows: list[benchmark.Row]) -> Table:
-    base = next(row.rate for row in rows if row.target == benchmark.TRITON)
-    table = Table(title=f"{clients} client{'s' if clients > 1 else ''}, one text a request", title_justify="left")
-    for name in ("target", "texts/s", "of Triton", "p50 ms", "p99 ms", "generator cores", "errors"):
+def _clients(number: int) -> str:
+    return f"{number} client{'s' if number > 1 else ''}"
+
+
+def _table(title: str, unit: str, base: str, rows: Sequence[Row]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in ("target", unit, f"of {base}", "p50 ms", "p99 ms", "generator cores", "errors"):
         table.add_column(name, justify="left" if name == "target" else "right")
     for row in rows:
-        numbers = (row.rate, row.rate / base, row.p50, row.p99, row.generator_cores)
-        shown = (f"{value:{form}}" for value, form in zip(numbers, (".0f", ".2f", ".2f", ".1f", ".2f"), strict=True))
+        numbers = (row.rate, row.ratio, row.p50, row.p99, row.generator_cores)
+        forms = (".3g" if row.rate < 100 else ".0f", ".2f", ".2f", ".1f", ".2f")
+        shown = (f"{value:{form}}" for value, form in zip(numbers, forms, strict=True))
         table.add_row(row.target, *shown, f"{row.errors} {row.first_error}".strip())
+    return table
+
+
+def _memory(samples: Mapping[str, Mapping[str, float]]) -> Table:
+    """Return a table of resident set sizes, a row for each sample."""
+    names = next(iter(samples.values()))
+    table = Table("requests", *(f"{name}, MB" for name in names))
+    for when, sizes in samples.items():
+        table.add_row(when, *(f"{sizes.get(name, float('nan')):.1f}" for name in names))
     return table
 
 

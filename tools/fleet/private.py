@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -27,6 +27,11 @@ class PrivateFleet:
         return next(process for process in self._state.processes if process.name == name)
 
     @property
+    def processes(self) -> Sequence[ProcessState]:
+        """All services and the gateway."""
+        return self._state.processes
+
+    @property
     def url(self) -> str:
         """Address of the gateway's HTTP API."""
         return f"http://127.0.0.1:{self.process(GATEWAY.name).http_port}"
@@ -37,15 +42,20 @@ class PrivateFleet:
 
 
 @asynccontextmanager
-async def private_fleet(state_dir: Path, environment: Mapping[str, str] | None = None) -> AsyncIterator[PrivateFleet]:
-    """Run a fleet under `state_dir` with extra `environment` while the block runs. Raises Problem when it won't."""
+async def private_fleet(
+    state_dir: Path, environment: Mapping[str, str] | None = None, services: Sequence[str] = ()
+) -> AsyncIterator[PrivateFleet]:
+    """Run a fleet of `services` (all by default) under `state_dir` with extra `environment` while the block runs.
+
+    Raises Problem when it won't.
+    """
     changes = dict(environment or {})
     for service in SERVICES:
         names = ["grpc_port", "http_port", *(["metrics_port"] if service.metrics_port else [])]
         ports = free_ports(len(names))
         changes |= {service.variable(name): str(port) for name, port in zip(names, ports, strict=True)}
     try:
-        await _flotilla(changes, "up", state_dir, "--detach")
+        await _flotilla(changes, "up", state_dir, *services, "--detach")
         state = StateFile(state_dir).read()
         if state is None:
             raise Problem("the fleet has left no state file", f"look into {state_dir}")
