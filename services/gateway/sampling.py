@@ -13,11 +13,11 @@ from services.gateway.schemas.generation import GenerationRequest
 
 _SAME = ("max_tokens", "temperature", "top_p", "n", "frequency_penalty", "presence_penalty")
 _EXTENSIONS = ("min_p", "repetition_penalty", "min_tokens", "ignore_eos")
-_GUIDED = {
-    "guided_json": "json_schema",
-    "guided_regex": "regex",
-    "guided_choice": "choice",
-    "guided_grammar": "grammar",
+_GUIDED: dict[str, Callable[[Any], pb.OutputFormat]] = {
+    "guided_json": lambda schema: pb.OutputFormat(json_schema=schema),
+    "guided_regex": lambda regex: pb.OutputFormat(regex=regex),
+    "guided_choice": lambda options: pb.OutputFormat(choice=pb.Choice(options=options)),
+    "guided_grammar": lambda grammar: pb.OutputFormat(grammar=grammar),
 }
 _STEPS = (
     (re.compile(r"^(tools\[\d+\])\.(name|description|parameters)"), r"\1.function.\2"),
@@ -92,10 +92,10 @@ def _response_format(body: GenerationRequest) -> list[tuple[str, pb.OutputFormat
 
 def _guided(body: GenerationRequest) -> list[tuple[str, pb.OutputFormat]]:
     found = []
-    for name, kind in _GUIDED.items():
+    for name, to_proto in _GUIDED.items():
         public, value = _extension(body, name)
         if value is not None:
-            found.append((public, pb.OutputFormat(**{kind: pb.Choice(options=value) if kind == "choice" else value})))
+            found.append((public, to_proto(value)))
     return found
 
 

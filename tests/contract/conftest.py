@@ -1,3 +1,3 @@
-from tests.integration.gateway.conftest import embedding, gateway
+from tests.integration.gateway.conftest import embedding, gateway, llm, llm_gateway
 
-__all__ = ["embedding", "gateway"]
+__all__ = ["embedding", "gateway", "llm", "llm_gateway"]

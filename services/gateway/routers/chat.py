@@ -55,8 +55,7 @@ def to_proto(body: ChatRequest, names: Names) -> pb.ChatRequest:
         sampling=sampling,
         format=to_format(body, names),
         tools=[to_tool(tool) for tool in body.tools or ()],
-        tool_choice=choice
-        and pb.ToolChoice(mode=pb.ToolMode.Value(f"TOOL_MODE_{choice.mode.upper()}"), name=choice.name),
+        tool_choice=None if body.tool_choice is None else to_tool_choice(body.tool_choice),
         parallel_tool_calls=body.parallel_tool_calls,
         user=body.user or body.safety_identifier or "",
     )

@@ -1,16 +1,24 @@
 """What chat and completions share: OpenAI's sampling parameters, and those that NIM and vLLM add."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, BaseModel, Field, PlainValidator, model_validator
 
 from services.gateway.schemas.common import ModelId, RequestBody, Text, document, fault, text, utf8, wrong
 
 Tokens = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 SomeTokens = Annotated[int, Field(ge=1, le=2**31 - 1)]
-OnlyFalse = Literal[False]
+
+
+def _not_true(value: bool) -> bool:
+    if value:
+        raise wrong("must be false: it is not served")
+    return value
+
+
+OnlyFalse = Annotated[bool, AfterValidator(_not_true)]
 
 
 def _read_schema(value: Any) -> str:
