@@ -142,8 +142,8 @@ def _difference(found: NDArray[Any], expected: NDArray[Any]) -> str:
     if found.dtype.kind != "f":
         agreement = float((found == expected).mean())
         return "" if agreement >= SELF_TEST_AGREEMENT else f"{agreement:.1%} of the values agree"
-    apart = found.astype(np.float64) - expected
-    distance = float(np.linalg.norm(apart) / max(np.linalg.norm(expected.astype(np.float64)), 1e-12))
+    apart, length = np.linalg.norm(found - expected.astype(np.float64)), np.linalg.norm(expected.astype(np.float64))
+    distance = float(apart) / max(float(length), 1e-12)
     return "" if distance <= SELF_TEST_DISTANCE else f"relative distance {distance:.3g}"
 
 
