@@ -30,6 +30,9 @@ UPSIDE_DOWN = 0.9
 """A line is turned where the graph is surer than this."""
 VERMILION = 5
 """Among the colours of annotation."""
+DOUBTFUL = 0.8
+"""A line read with less confidence is also read the other way round, and the surer reading stays: the graph that tells
+what is upside down is wrong at times, of long lines above all."""
 READING_SHARE = 2.0
 """Finding and reading the lines of a page cost about so many times what finding them costs."""
 
@@ -80,17 +83,29 @@ class TextReader:
         (text_map,) = await self.finder.submit([finding], [finding.shape[0] * finding.shape[1]], turn.priority)
         lines, corners = await self.pool.run(partial(_cut_lines, prepared, text_map), turn)
         turned = await self._upside_down(lines, turn)
-        strips = await self.pool.run(partial(_for_reading, lines, turned), turn)
-        steps = await self.reader.submit(strips, [strip.shape[1] for strip in strips], turn.priority)
-        read = [
-            TextLine(*ctc.read(*row, self.alphabet), np.roll(place, 2, axis=0) if upset else place)
-            for row, place, upset in zip(steps, corners, turned, strict=True)
-        ]
+        read = await self._read(lines, corners, turned, turn)
+        doubtful = [index for index, line in enumerate(read) if line.score < DOUBTFUL]
+        again = await self._read(
+            [lines[i] for i in doubtful], [corners[i] for i in doubtful], [not turned[i] for i in doubtful], turn
+        )
+        for index, other in zip(doubtful, again, strict=True):
+            read[index] = max(read[index], other, key=lambda line: line.score)
         return [line for line in read if line.text.strip() and line.score >= options.threshold]
 
     def marks(self, found: Sequence[TextLine]) -> list[Mark]:
         """See Task. Outlines alone: text would cover the lines above."""
         return [Mark("", VERMILION, line.corners) for line in found]
+
+    async def _read(
+        self, lines: Sequence[Pixels], corners: Sequence[Points], turned: Sequence[bool], turn: Turn
+    ) -> list[TextLine]:
+        """Read lines with their corners on the page; `turned` says which are upside down."""
+        strips = await self.pool.run(partial(_for_reading, lines, turned), turn)
+        steps = await self.reader.submit(strips, [strip.shape[1] for strip in strips], turn.priority)
+        return [
+            TextLine(*ctc.read(*row, self.alphabet), np.roll(place, 2, axis=0) if upset else place)
+            for row, place, upset in zip(steps, corners, turned, strict=True)
+        ]
 
     async def _upside_down(self, lines: Sequence[Pixels], turn: Turn) -> list[bool]:
         small = await self.pool.run(lambda: [for_rotation(line) for line in lines], turn)

@@ -1,5 +1,7 @@
 """The tasks over batchers that answer from memory."""
 
+from unittest.mock import AsyncMock
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -23,6 +25,13 @@ class FakeBatcher:
     async def submit(self, items, lengths, priority):
         self.submitted.append((items, lengths, priority))
         return self.results[: len(items)]
+
+
+class FakeReading:
+    """Answers each call with the next results."""
+
+    def __init__(self, *results):
+        self.submit = AsyncMock(side_effect=results)
 
 
 def served(task, *labels):
@@ -168,7 +177,7 @@ async def test_lines_are_found_turned_and_read():
     only_a_space, unsure = ([3], [0.9]), ([2], [0.4])
     rows_of_steps = [([1, 0, 2], [0.9, 1, 0.9]), ([1], [0.9]), only_a_space, unsure]
     steps = [(np.array(row, np.int32), np.array(sure, np.float32)) for row, sure in rows_of_steps]
-    parts = FakeBatcher(text_map), FakeBatcher(0.1, 0.95, 0.1, 0.1), FakeBatcher(*steps)
+    parts = FakeBatcher(text_map), FakeBatcher(0.1, 0.95, 0.1, 0.1), FakeReading(steps, steps[3:])
     reader = TextReader(served("read_text"), ["", "a", "b", " "], *parts, Inline(), 1e-6)
     first, second = await reader.find(page, Options(0.5), TURN)
     assert (first.text, first.score) == ("ab", pytest.approx(0.9))
@@ -178,6 +187,25 @@ async def test_lines_are_found_turned_and_read():
     assert second.corners[2] == pytest.approx((0.25, 0.3), abs=0.1), "upside down: reading begins at the far end"
     assert [mark.text for mark in reader.marks([first])] == [""]
     assert reader.cost(320, 640) == pytest.approx(page.finding.size / 3 * 2e-6)
+
+
+@pytest.mark.parametrize(("again", "text", "corner"), [(("b", 0.95), "b", 0.5), (("b", 0.3), "a", 0.25)])
+async def test_a_doubtful_line_is_read_the_other_way_round_too(again, text, corner):
+    page = page_of(np.full((640, 320, 3), 255, np.uint8))
+    text_map = np.zeros(page.finding.shape[:2], np.float32)
+    rows, columns = text_map.shape
+    text_map[int(rows * 0.1) : int(rows * 0.15), columns // 4 : columns // 2] = 0.9
+    alphabet = ["", "a", "b"]
+    readings = [
+        [(np.array([alphabet.index(letter)], np.int32), np.array([sure], np.float32))]
+        for letter, sure in (("a", 0.6), again)
+    ]
+    reading = FakeBatcher()
+    reading.submit = AsyncMock(side_effect=readings)
+    reader = TextReader(served("read_text"), alphabet, FakeBatcher(text_map), FakeBatcher(0.1), reading, Inline(), 1e-6)
+    (line,) = await reader.find(page, Options(0.5), TURN)
+    assert line.text == text
+    assert line.corners[0, 0] == pytest.approx(corner, abs=0.1)
 
 
 async def test_a_page_without_text():
