@@ -204,7 +204,7 @@ class RandomWeights:
         """Return the token embeddings."""
         return self._weights(self.shape.vocabulary)
 
-    def head(self) -> None:
+    def head(self) -> Array | None:
         """Return the output weights, None when they are the embeddings."""
         return None
 

@@ -104,7 +104,9 @@ def _number(name, value, least, most):
     whole = isinstance(least, int)
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         raise InvalidRequestError(f"options.{name}: must be a {'whole number' if whole else 'number'}")
-    inside = least <= value <= most and (name not in NOT_LEAST or value > least) and (name not in NOT_MOST or value < most)
+    inside = (
+        least <= value <= most and (name not in NOT_LEAST or value > least) and (name not in NOT_MOST or value < most)
+    )
     if not inside or not math.isfinite(value):
         raise InvalidRequestError(f"options.{name}: must be between {least} and {most}")
     return value if whole else float(value)

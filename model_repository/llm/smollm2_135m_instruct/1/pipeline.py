@@ -6,8 +6,6 @@ import numpy as np
 import openvino as ov
 import openvino_genai as genai
 
-from .prefixes import BLOCK_TOKENS
-
 ENDED, LIMITED = 1, 2
 REASONS = {genai.GenerationFinishReason.STOP: ENDED, genai.GenerationFinishReason.LENGTH: LIMITED}
 
@@ -45,7 +43,8 @@ class Pipeline:
         config.eos_token_id = min(self._eos)
         config.stop_token_ids = set(self._eos)
         config.ignore_eos = options.ignore_eos
-        config.max_new_tokens, config.min_new_tokens = max_new_tokens, options.min_new_tokens
+        config.max_new_tokens = max_new_tokens
+        config.min_new_tokens = min(options.min_new_tokens, max_new_tokens)
         config.logprobs = int(options.logprobs)
         config.frequency_penalty, config.presence_penalty = options.frequency_penalty, options.presence_penalty
         config.repetition_penalty = options.repetition_penalty
@@ -96,8 +95,3 @@ class Handle:
         if status == genai.GenerationStatus.RUNNING:
             return 0
         return ENDED if status == genai.GenerationStatus.FINISHED else None
-
-
-def blocks_for(tokens):
-    """Return how many blocks of the KV cache so many tokens fill."""
-    return -(-tokens // BLOCK_TOKENS)

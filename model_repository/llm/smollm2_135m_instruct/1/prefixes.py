@@ -6,6 +6,11 @@ BLOCK_TOKENS = 32
 """Tokens in a block of the engine's KV cache on a CPU."""
 
 
+def blocks_for(tokens):
+    """Return how many blocks of the KV cache so many tokens fill."""
+    return -(-tokens // BLOCK_TOKENS)
+
+
 class Prefixes:
     """The most recently used blocks of tokens, each known by itself and all that came before it."""
 

@@ -18,7 +18,6 @@ class Settings:
     max_batched_tokens: int
     hold_seconds: float
     hold_from_streams: int
-    cancel_check_seconds: float
     engine: dict
     """Properties of OpenVINO."""
 
@@ -35,6 +34,5 @@ def read_settings(parameters):
         max_batched_tokens=int(parameters["max_batched_tokens"]),
         hold_seconds=int(parameters["hold_milliseconds"]) / 1000,
         hold_from_streams=int(parameters["hold_from_streams"]),
-        cancel_check_seconds=int(parameters["cancel_check_milliseconds"]) / 1000,
         engine={key.removeprefix(ENGINE): value for key, value in parameters.items() if key.startswith(ENGINE)},
     )
