@@ -8,17 +8,24 @@ from services.common.contract import datatype, of_config
 from services.common.manifest import load_manifest, triton_name
 from services.common.runtime_repository import MODEL_REPOSITORY, read_config
 from services.embedding import model as embedding
+from services.llm import model as llm
 from services.vision import model as vision
+from tools.export.llm.runtime import EXACT
 
 MODELS = {path.name: path for path in MODEL_REPOSITORY.glob("*/*") if path.is_dir()}
 CONFIGS = sorted([*MODEL_REPOSITORY.glob("*/*/config.pbtxt"), *MODEL_REPOSITORY.glob("*/*/configs/*.pbtxt")])
 CONTRACTS = {
     name: contract
-    for service, contracts in (("embedding", embedding.contracts), ("vision", vision.contracts))
+    for service, contracts in (
+        ("embedding", embedding.contracts),
+        ("llm", llm.contracts),
+        ("vision", vision.contracts),
+    )
     for model in load_manifest().for_service(service)
     for name, contract in contracts(model).items()
 }
 SMALLEST_BATCH = 4
+UNBATCHED = "llm"
 
 
 def label(path: Path) -> str:
@@ -33,7 +40,8 @@ def model_of(path: Path) -> str:
 def test_a_config_is_named_as_its_folder_and_batches(path):
     config = read_config(path)
     assert config.name == model_of(path)
-    assert config.max_batch_size >= SMALLEST_BATCH
+    unbatched = path.is_relative_to(MODEL_REPOSITORY / UNBATCHED)
+    assert config.max_batch_size == 0 if unbatched else config.max_batch_size >= SMALLEST_BATCH
     assert config.name == triton_name(config.name)
 
 
@@ -77,3 +85,28 @@ def test_the_steps_of_an_ensemble_fit_together(path):
         known |= {target: outputs[name] for name, target in step.output_map.items()}
         assert part.max_batch_size >= config.max_batch_size
     assert {t.name: (datatype(t.data_type), tuple(t.dims)) for t in config.output}.items() <= known.items()
+
+
+def parameters(name):
+    return {key: value.string_value for key, value in read_config(MODELS[name] / "config.pbtxt").parameters.items()}
+
+
+@pytest.mark.parametrize("model", load_manifest().for_service("llm"), ids=lambda model: model.id)
+def test_the_facts_of_a_language_model_are_those_of_the_manifest(model):
+    engine, scorer = parameters(model.triton_name), parameters(f"{model.triton_name}_score")
+    assert engine["eos_token_ids"] == ",".join(map(str, model.llm.eos_token_ids))
+    for one in (engine, scorer):
+        assert int(one["context_length"]) == model.llm.context_length
+        assert int(one["vocabulary_size"]) == model.llm.vocabulary_size
+
+
+@pytest.mark.parametrize("model", load_manifest().for_service("llm"), ids=lambda model: model.id)
+def test_engine_scorer_and_export_compute_alike(model):
+    for name in (model.triton_name, f"{model.triton_name}_score"):
+        given = {key.removeprefix("engine."): value for key, value in parameters(name).items() if "engine." in key}
+        assert given == EXACT
+
+
+def test_only_the_engine_streams():
+    streaming = {path.parent.name for path in CONFIGS if read_config(path).model_transaction_policy.decoupled}
+    assert streaming == {model.triton_name for model in load_manifest().for_service("llm")}
