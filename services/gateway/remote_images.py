@@ -12,7 +12,6 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cached_property
 
 import httpx
 
@@ -99,10 +98,7 @@ class RemoteImages:
     ) -> None:
         self._hosts, self._limit, self._seconds = hosts, limit, seconds
         self._resolve, self._is_allowed = resolver, is_allowed_address
-
-    @cached_property
-    def _tls(self) -> ssl.SSLContext:
-        return httpx.create_ssl_context(trust_env=False)
+        self._tls: ssl.SSLContext | bool = httpx.create_ssl_context(trust_env=False) if hosts else True
 
     async def fetch(self, sources: Sequence[ImageSource]) -> list[bytes]:
         """Return the images in order. Raises INVALID_ARGUMENT that names the field, with a code of docs/errors.md."""
@@ -154,7 +150,7 @@ class RemoteImages:
         """Return the addresses of the URL's host, all of them allowed."""
         host, port = _host(url), url.port or _PORTS[url.scheme]
         if not any(entry.allows(host, port, url.scheme) for entry in self._hosts):
-            place = host if port == _PORTS[url.scheme] else f"{host}:{port}"
+            place = host[:253] if port == _PORTS[url.scheme] else f"{host[:253]}:{port}"
             message = f"{field} is a URL of a host that is not allowed; send a data URL, or have the operator of the"
             raise invalid(field, f"{message} gateway add '{place}' to FLOTILLA_GATEWAY_IMAGE_URL_HOSTS", code=REFUSED)
         try:

@@ -46,6 +46,7 @@ class Elsewhere:
     heads: list[bytes] = field(default_factory=list)
     resolved: list[str] = field(default_factory=list)
     port: int = 0
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
 
     def url(self, path: str = "/", host: str = "images.test") -> str:
@@ -66,6 +67,7 @@ class Elsewhere:
         try:
             self.heads.append(await reader.readuntil(b"\r\n\r\n"))
             found = self.answers.get(self.heads[-1].split()[1].decode(), answer(b"", "404 Not Found"))
+            self.asked.set()
             if found is None:
                 await reader.read()
                 self.left.set()
@@ -253,7 +255,6 @@ async def test_a_slow_server_is_given_up(vision: FakeVision, elsewhere: Elsewher
     remote = elsewhere.remote_images(seconds=0.05)
     async with running(vision_addresses=vision.address, remote_images=remote) as gateway:
         await assert_refused(gateway, elsewhere.url(), "within 0.05 s", "image_url_failed")
-        await elsewhere.left.wait()
 
 
 async def test_the_deadline_of_the_request_holds_while_images_are_fetched(
@@ -262,6 +263,13 @@ async def test_the_deadline_of_the_request_holds_while_images_are_fetched(
     elsewhere.answers["/"] = None
     response = await classify(gateway, elsewhere.url(), **{"x-flotilla-timeout-ms": "50"})
     assert (response.status_code, response.json()["error"]["type"]) == (504, "timeout_error")
+
+
+async def test_a_client_that_leaves_ends_the_fetching(gateway: Gateway, elsewhere: Elsewhere) -> None:
+    elsewhere.answers["/"] = None
+    sending = asyncio.create_task(classify(gateway, elsewhere.url()))
+    await elsewhere.asked.wait()
+    sending.cancel()
     await elsewhere.left.wait()
 
 
