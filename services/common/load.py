@@ -15,7 +15,7 @@ HALF_LIFE_BUSY_SECONDS = 30.0
 class Load:
     """Offered and sustained work of one replica.
 
-    saturation = (cost offered in the last 15 s / 15) / capacity
+    saturation = (cost offered in the last 15 s / 15) / capacity, or the fullest of what else bounds the replica
     capacity   = slots * sum(cost worked) / sum(seconds worked), older work weighing half after 30 busy seconds
     """
 
@@ -25,6 +25,11 @@ class Load:
         self._offered: deque[list[float]] = deque()  # [second, cost]
         self._worked = 0.0
         self._busy = 0.0
+        self._bounds: list[Callable[[], float]] = []
+
+    def bounded_by(self, use: Callable[[], float]) -> None:
+        """Let saturation be at least `use()`: how much of a memory or of places is taken, 1 being all."""
+        self._bounds.append(use)
 
     def offered(self, cost: float) -> None:
         """Count work that callers asked for, refused work included."""
@@ -47,11 +52,11 @@ class Load:
         return self.slots * self._worked / self._busy if self._busy else 0.0
 
     def saturation(self) -> float:
-        """Offered over sustainable work: 1 is full, more is too much. 0 while capacity is unknown."""
+        """Offered over sustainable work: 1 is full, more is too much. The bounds alone while capacity is unknown."""
         self._forget()
-        if not self.capacity:
-            return 0.0
-        return sum(cost for _, cost in self._offered) / WINDOW_SECONDS / self.capacity
+        offered = sum(cost for _, cost in self._offered) / WINDOW_SECONDS
+        rate = offered / self.capacity if self.capacity else 0.0
+        return max((rate, *(use() for use in self._bounds)))
 
     def seconds_for(self, cost: float) -> float:
         """Return how long this replica needs for `cost`; 0 while capacity is unknown."""

@@ -5,8 +5,22 @@
 <name>_grammar  whether the engine can follow a grammar; it runs apart because a bad grammar harms an engine that works
 """
 
-from services.common.contract import Contract, Tensor
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.common.contract import Contract, Tensor, of_config
+from services.common.errors import Kind, ServiceError
 from services.common.manifest import Model
+from services.common.server import StartupError
+from services.common.triton import TritonClient, model_config_pb2
+from services.llm.settings import LlmSettings
 
 INPUT_IDS, OPTIONS = "input_ids", "options"
 OUTPUT_IDS, LOGPROBS, STATE, STATISTICS = "output_ids", "logprobs", "state", "statistics"
@@ -14,6 +28,7 @@ TOP_IDS, TOP_LOGPROBS = "top_ids", "top_logprobs"
 GRAMMAR, FAULT = "grammar", "fault"
 
 MOST_ALTERNATIVES = 20
+CONTINUES, ENDED, LIMITED = 0, 1, 2
 
 
 def contracts(model: Model) -> dict[str, Contract]:
@@ -52,3 +67,100 @@ def contracts(model: Model) -> dict[str, Contract]:
         ),
         f"{model.triton_name}_grammar": Contract({GRAMMAR: text}, {FAULT: text}),
     }
+
+
+def check_config(config: model_config_pb2.ModelConfig, contract: Contract) -> None:
+    """Raise StartupError unless a model's configuration keeps its contract."""
+    found = of_config(config)
+    if found != contract:
+        raise StartupError(f"the configuration of '{config.name}' breaks its contract: {found} is not {contract}")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step of the engine adds to an answer."""
+
+    ids: list[int]
+    logprobs: list[float]
+    """Of each new token, where asked for."""
+    finish: int
+    """CONTINUES, ENDED or LIMITED."""
+    cached: int
+    """Prompt tokens that came from the prefix cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """The state of the engine; what is not now counts from its start."""
+
+    running: float = 0
+    waiting: float = 0
+    kv_cache: float = 0
+    prompt_tokens: float = 0
+    cached_tokens: float = 0
+    generated_tokens: float = 0
+    cancelled: float = 0
+    steps: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Log-probabilities of given tokens: of each [n], and of the most likely in its place, ids and values [n, 20]."""
+
+    logprobs: NDArray[np.float32]
+    top_ids: NDArray[np.int32]
+    top_logprobs: NDArray[np.float32]
+
+
+class LanguageModel:
+    """One language model in Triton: engine, scorer, grammar check."""
+
+    def __init__(self, triton: TritonClient, name: str, settings: LlmSettings) -> None:
+        """`name` is the engine's in Triton."""
+        self._triton, self.name, self._settings = triton, name, settings
+        self._scoring = asyncio.Lock()  # one pass at a time, so that its time-out is its own
+
+    async def generate(
+        self, ids: Sequence[int], options: Mapping[str, Any], timeout: float | None
+    ) -> AsyncGenerator[Step, None]:
+        """Yield the steps of one answer. Closing the generator cancels it in the engine. Raises ServiceError."""
+        wanted = [OUTPUT_IDS, STATE, *([LOGPROBS] if options.get("logprobs") else [])]
+        async with aclosing(self._stream(ids, options, wanted, timeout)) as responses:
+            async for response in responses:
+                finish, cached = response[STATE].tolist()
+                logprobs = response[LOGPROBS].tolist() if LOGPROBS in response else []
+                yield Step(response[OUTPUT_IDS].tolist(), logprobs, finish, cached)
+
+    async def statistics(self) -> Statistics:
+        """Return the state of the engine. Raises ServiceError."""
+        async with aclosing(self._stream((), {}, [STATISTICS], self._settings.engine_silence_seconds)) as responses:
+            async for response in responses:
+                return Statistics(*response[STATISTICS].tolist())
+        raise ServiceError(Kind.UNAVAILABLE, "the engine gave no statistics")
+
+    async def score(self, ids: Sequence[int]) -> Scores:
+        """Return the log-probabilities of `ids`. Raises ServiceError."""
+        tokens = {INPUT_IDS: np.array(ids, dtype=np.int32)}
+        names = [LOGPROBS, TOP_IDS, TOP_LOGPROBS]
+        async with self._scoring:
+            found = await self._triton.infer(f"{self.name}_score", tokens, names, self._settings.score_timeout_seconds)
+        return Scores(*(found[name] for name in names))
+
+    async def grammar_fault(self, grammar: str) -> str:
+        """Return what is wrong with a grammar in EBNF, nothing when the engine can follow it. Raises ServiceError."""
+        found = await self._triton.infer(
+            f"{self.name}_grammar", {GRAMMAR: _bytes(grammar)}, [FAULT], self._settings.grammar_timeout_seconds
+        )
+        return found[FAULT].tobytes().decode(errors="replace")
+
+    def _stream(
+        self, ids: Sequence[int], options: Mapping[str, Any], outputs: list[str], timeout: float | None
+    ) -> AsyncGenerator[dict[str, NDArray[Any]], None]:
+        inputs = {INPUT_IDS: np.array(ids, dtype=np.int32), OPTIONS: _bytes(json.dumps(options))}
+        return cast(
+            "AsyncGenerator[dict[str, NDArray[Any]], None]", self._triton.stream(self.name, inputs, outputs, timeout)
+        )
+
+
+def _bytes(text: str) -> NDArray[np.uint8]:
+    return np.frombuffer(text.encode(), dtype=np.uint8)
