@@ -39,22 +39,20 @@ class Plan:
     user: str = ""
 
 
+@dataclass(slots=True)
 class Generator:
     """Answers calls with one model."""
 
-    def __init__(
-        self,
-        model_id: str,
-        model: LanguageModel,
-        tokenizer: TextTokenizer,
-        watch: EngineWatch,
-        grammars: Grammars,
-        admission: Admission,
-        instruments: Instruments,
-    ) -> None:
-        self.id, self._model, self._tokenizer, self._watch = model_id, model, tokenizer, watch
-        self._grammars, self._admission, self.instruments = grammars, admission, instruments
-        self._usual_length = _FIRST_GUESS  # tokens of an answer, for the cost of the next
+    id: str
+    """Public model id."""
+    model: LanguageModel
+    tokenizer: TextTokenizer
+    watch: EngineWatch
+    grammars: Grammars
+    admission: Admission
+    instruments: Instruments
+    _usual_length: float = _FIRST_GUESS
+    """Tokens of an answer, for the cost of the next."""
 
     async def pieces(self, plan: Plan, context: Any, record: CallRecord) -> AsyncGenerator[Piece, None]:
         """Yield the pieces of all answers. Closing it, or the end of any answer by a fault, cancels them all."""
@@ -81,9 +79,9 @@ class Generator:
 
     async def _answer(self, call: "_Call", index: int) -> None:
         plan, sampling = call.plan, call.plan.sampling
-        answer = Answer(index, self._tokenizer, sampling.stop, plan.with_calls)
+        answer = Answer(index, self.tokenizer, sampling.stop, plan.with_calls)
         cost = min(self._usual_length, sampling.max_tokens) + (0 if index else len(plan.prompt))
-        async with self._admission.admit_call(cost, call.context, plan.user):
+        async with self.admission.admit_call(cost, call.context, plan.user):
             if index:
                 await call.begun.wait()  # the first reads the prompt; the others find it in the prefix cache
             else:
@@ -98,11 +96,11 @@ class Generator:
     async def _prepare(self, call: "_Call") -> None:
         plan, sampling = call.plan, call.plan.sampling
         if plan.constraint is not None:
-            await self._grammars.check(plan.constraint)
+            await self.grammars.check(plan.constraint)
         if plan.echo is not None:
             scored = sampling.logprobs and plan.prompt
             tokens = (
-                await score_prompt(self._model, plan.prompt, sampling.top_logprobs)
+                await score_prompt(self.model, plan.prompt, sampling.top_logprobs)
                 if scored
                 else [Token(number) for number in plan.prompt]
             )
@@ -111,7 +109,7 @@ class Generator:
     async def _generate(self, call: "_Call", answer: Answer) -> bool:
         """Generate the answer, piece by piece, but for its last. Return whether it ran into a limit of tokens."""
         try:
-            async with self._watch.alive():
+            async with self.watch.alive():
                 return await self._follow(call, answer)
         except asyncio.CancelledError:
             self.instruments.cancelled(self.id)
@@ -124,9 +122,9 @@ class Generator:
         plan, record, began = call.plan, call.record, 0.0
         grammar = plan.constraint.grammar if plan.constraint else None
         options = plan.sampling.options(answer.index, grammar)
-        steps = self._model.generate(plan.prompt, options, call.context.time_remaining())
+        steps = self.model.generate(plan.prompt, options, call.context.time_remaining())
         top, limited = plan.sampling.top_logprobs, False
-        stream = with_alternatives(self._model, plan.prompt, steps, top) if top else without_alternatives(steps)
+        stream = with_alternatives(self.model, plan.prompt, steps, top) if top else without_alternatives(steps)
         async with aclosing(stream):
             async for step, tokens in stream:
                 if not began:
@@ -138,7 +136,8 @@ class Generator:
                 limited = step.finish == LIMITED
                 if answer.stopped:
                     break
-        self.instruments.answered(record, began, answer.generated)
+        if not top:  # else they came in bursts
+            self.instruments.answered(record, began, answer.generated)
         return limited
 
     def _finish(self, call: "_Call", answer: Answer, limited: bool) -> None:

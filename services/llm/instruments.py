@@ -3,6 +3,7 @@
 https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ _SECONDS = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 1
 _FAST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1)
 _TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536)
 PROVIDER = "flotilla"
+_LEFT = (asyncio.CancelledError, GeneratorExit)
 
 
 class Instruments:
@@ -64,7 +66,7 @@ class Instruments:
 
     def grammar_fault(self, model: str, field: str) -> None:
         """Count a constraint that cannot be followed."""
-        self._grammars.add(1, {"model": model, "field": field.split("[")[0]})
+        self._grammars.add(1, {"model": model, "field": field.partition("[")[0]})
 
     def invalid_answer(self, model: str) -> None:
         """Count an answer that broke its constraint."""
@@ -81,7 +83,7 @@ class Instruments:
             fault = {"error.type": error.kind.name}
             raise
         except BaseException as error:
-            fault = {"error.type": type(error).__name__}
+            fault = {"error.type": "CANCELLED" if isinstance(error, _LEFT) else "INTERNAL"}
             raise
         finally:
             self._end(record, fault)

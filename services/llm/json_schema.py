@@ -26,8 +26,8 @@ MOST_CHARACTERS, DEEPEST, MOST_PARTS = 65_536, 32, 4_000
 MOST_COUNTED, MOST_MULTIPLES = 50, 512
 
 ANNOTATIONS = frozenset(
-    "title description default examples $schema $id $comment $defs definitions deprecated readOnly writeOnly "
-    "contentMediaType contentEncoding".split()
+    ("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$schema", "$id", "$comment")
+    + ("$defs", "definitions", "contentMediaType", "contentEncoding")
 )
 _OF_TYPE = {
     "object": "properties required additionalProperties minProperties maxProperties",
@@ -329,7 +329,7 @@ class _Compiler:
             low = (min(-furthest, high[0] - furthest), False)
         if high is None and low is not None:
             high = (max(furthest, low[0] + furthest), False)
-        assert low is not None and high is not None  # noqa: S101, PT018  # both are set above
+        assert low is not None and high is not None  # noqa: S101  # both are set above
         whole = between(_scaled(low, 0, ROUND_CEILING), _scaled(high, 0, ROUND_FLOOR))
         if name == "integer":
             return self._grammar.rule(whole)

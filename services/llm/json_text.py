@@ -1,6 +1,6 @@
-"""JSON's own grammar: strings, numbers, any value. Compact: at most one space after a colon or comma.
+r"""JSON's own grammar: strings, numbers, any value. Compact: at most one space after a colon or comma.
 
-Everything is a little narrower than JSON, so that an answer comes to its end: strings have no \\u escapes but for
+Everything is a little narrower than JSON, so that an answer comes to its end: strings have no \u escapes but for
 control characters, numbers no exponents and few digits.
 """
 

@@ -156,7 +156,10 @@ class LanguageModel:
     def _stream(
         self, ids: Sequence[int], options: Mapping[str, Any], outputs: list[str], timeout: float | None
     ) -> AsyncGenerator[dict[str, NDArray[Any]], None]:
-        inputs = {INPUT_IDS: np.array(ids, dtype=np.int32), OPTIONS: _bytes(json.dumps(options))}
+        inputs: dict[str, NDArray[Any]] = {
+            INPUT_IDS: np.array(ids, dtype=np.int32),
+            OPTIONS: _bytes(json.dumps(options)),
+        }
         return cast(
             "AsyncGenerator[dict[str, NDArray[Any]], None]", self._triton.stream(self.name, inputs, outputs, timeout)
         )

@@ -76,13 +76,13 @@ def read_sampling(request: pb.Sampling, room: int, default_max_tokens: int, *, n
         raise _out_of_range("min_tokens", request.min_tokens, f"0 to max_tokens, which is {max_tokens}")
     return Sampling(
         max_tokens=max_tokens,
-        temperature=_number(request, "temperature", 1.0, 0, 2),
-        top_p=_number(request, "top_p", 1.0, 0, 1, above=True),
+        temperature=_number(request, "temperature", 1.0, (0, 2)),
+        top_p=_number(request, "top_p", 1.0, (0, 1), above=True),
         top_k=request.top_k if request.HasField("top_k") else 0,
-        min_p=_number(request, "min_p", 0.0, 0, 1),
-        frequency_penalty=_number(request, "frequency_penalty", 0.0, -2, 2),
-        presence_penalty=_number(request, "presence_penalty", 0.0, -2, 2),
-        repetition_penalty=_number(request, "repetition_penalty", 1.0, 0, 2, above=True),
+        min_p=_number(request, "min_p", 0.0, (0, 1)),
+        frequency_penalty=_number(request, "frequency_penalty", 0.0, (-2, 2)),
+        presence_penalty=_number(request, "presence_penalty", 0.0, (-2, 2)),
+        repetition_penalty=_number(request, "repetition_penalty", 1.0, (0, 2), above=True),
         min_tokens=request.min_tokens,
         ignore_eos=request.ignore_eos,
         seed=request.seed if request.HasField("seed") else secrets.randbits(64),
@@ -127,9 +127,10 @@ def _stop(stops: Sequence[str]) -> tuple[str, ...]:
     return tuple(stops)
 
 
-def _number(request: pb.Sampling, name: str, default: float, low: float, high: float, *, above: bool = False) -> float:
+def _number(request: pb.Sampling, name: str, default: float, bounds: tuple[int, int], *, above: bool = False) -> float:
     if not request.HasField(name):  # type: ignore[arg-type]
         return default
+    low, high = bounds
     value = float(getattr(request, name))
     if not low <= value <= high or (above and value == low) or math.isnan(value):
         raise _out_of_range(name, f"{value:g}", f"{'above ' if above else ''}{low} to {high}")

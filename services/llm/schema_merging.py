@@ -87,10 +87,9 @@ def _both(one: Any, other: Any) -> Any:
 def _merged_types(one: Any, other: Any) -> list[str]:
     first, second = ([value] if isinstance(value, str) else value for value in (one, other))
     found = [name for name in first if name in second]
-    if "integer" not in found and (
-        "integer" in first and "number" in second or "integer" in second and "number" in first
-    ):
-        found.append("integer")
+    for narrow, wide in ((first, second), (second, first)):
+        if "integer" in narrow and "number" in wide and "integer" not in found:
+            found.append("integer")
     return found
 
 
