@@ -41,10 +41,10 @@ def in_json(path: str, file: bytes) -> Post:
     return Post(path, json.dumps({"input": [{"type": "image_url", "url": url}]}).encode())
 
 
-def mixed_posts() -> list[Post]:
-    """Return requests of every route, way and size, and some that are refused."""
+def mixed_posts(files: Sequence[bytes]) -> list[Post]:
+    """Return requests of every route and way with JPEG files, and some that are refused."""
     posts: list[Post] = []
-    for number, file in enumerate(photograph_files()):
+    for number, file in enumerate(files):
         posts += [
             multipart("/v1/classify", file),
             in_json("/v1/classify", file),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tools.benchmark.corpus import mixed_texts
 from tools.benchmark.generator import Job, Post, measure
-from tools.benchmark.images import mixed_posts
+from tools.benchmark.images import mixed_posts, photograph_files
 from tools.benchmark.resident import megabytes_of
 from tools.cli.console import Problem
 from tools.fleet.private import private_fleet
@@ -42,7 +42,7 @@ def traffic(service: str, model: str) -> list[Post]:
             texts = [text[:120] for text in mixed_texts(4000)]
             return [Post("/v1/embeddings", json.dumps({"model": model, "input": text}).encode()) for text in texts]
         case "vision":
-            return mixed_posts()
+            return mixed_posts(photograph_files())
     raise Problem(f"there is no soak of {service}", "choose: embedding, vision")
 
 
