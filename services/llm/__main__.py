@@ -68,7 +68,8 @@ class _Service:
     def _parts(self, model: Model) -> list[RuntimeModel]:
         assert model.llm is not None  # noqa: S101  # the manifest checks it
         files = self._store.require(model.id, model.required_artifacts)
-        return runtime_models(model, model.llm, files, self._settings.common.cpu_threads)
+        settings = self._settings
+        return runtime_models(model, model.llm, files, settings.common.cpu_threads, settings.admission_concurrency)
 
     async def _served(self, model: Model, parts: Parts, instruments: Instruments) -> Served:
         settings, facts, name = self._settings, model.llm, model.triton_name

@@ -16,7 +16,7 @@ from jinja2 import TemplateError, TemplateSyntaxError, meta
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from services.common.errors import invalid
+from services.common.errors import ServiceError, invalid
 from services.common.server import StartupError
 from services.llm.conversation import Message
 from services.llm.tokenizer import TextTokenizer
@@ -67,7 +67,9 @@ class ChatTemplate:
                 size += len(part)
                 if size > most or time.monotonic() > end:
                     raise invalid("messages", "messages: the chat template makes too much of them")
-        except (TemplateError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        except ServiceError:
+            raise
+        except Exception as error:  # a template is a program: it can fail in every way
             raise invalid("messages", f"messages: the model's chat template refuses them: {error}") from None
         return "".join(parts)
 

@@ -25,10 +25,9 @@ from services.llm.schema_merging import MergeError, disjoint, merged
 MOST_CHARACTERS, DEEPEST, MOST_PARTS = 65_536, 32, 4_000
 MOST_COUNTED, MOST_MULTIPLES = 50, 512
 
-ANNOTATIONS = frozenset(
-    ("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$schema", "$id", "$comment")
-    + ("$defs", "definitions", "contentMediaType", "contentEncoding")
-)
+_TEXTS = ("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly")
+_OTHERS = ("$schema", "$id", "$comment", "$defs", "definitions", "contentMediaType", "contentEncoding")
+ANNOTATIONS = frozenset((*_TEXTS, *_OTHERS))
 _OF_TYPE = {
     "object": "properties required additionalProperties minProperties maxProperties",
     "array": "items prefixItems minItems maxItems uniqueItems",

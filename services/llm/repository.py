@@ -30,14 +30,19 @@ _SMALL_GRAPH = {"openvino_model.xml": "grammar_model.xml", "openvino_model.bin":
 _ARTIFACTS = {"": {**_GRAPH, **_TEXT}, SCORE: _GRAPH, GRAMMAR: {**_SMALL_GRAPH, **_TEXT}}
 
 
-def runtime_models(model: Model, facts: LlmFacts, files: Mapping[str, Path], threads: int) -> list[RuntimeModel]:
-    """Return the Triton models of `model` with the `files` of the store that they need."""
+def runtime_models(
+    model: Model, facts: LlmFacts, files: Mapping[str, Path], threads: int, slots: int
+) -> list[RuntimeModel]:
+    """Return the Triton models of `model` with the `files` of the store that they need.
+
+    `slots` is how many answers the engine works on at once.
+    """
     name = model.triton_name
     own = (MODEL_REPOSITORY / "llm" / name).is_dir()
 
     def adapt(config: model_config_pb2.ModelConfig) -> None:
         config.name = config.name.replace(TEMPLATE, name)
-        for key, value in _parameters(facts, threads).items():
+        for key, value in _parameters(facts, threads, slots).items():
             if key in config.parameters:
                 config.parameters[key].string_value = value
 
@@ -52,9 +57,10 @@ def runtime_models(model: Model, facts: LlmFacts, files: Mapping[str, Path], thr
     ]
 
 
-def _parameters(facts: LlmFacts, threads: int) -> dict[str, str]:
+def _parameters(facts: LlmFacts, threads: int, slots: int) -> dict[str, str]:
     return {
         "threads": str(threads),
+        "max_running": str(slots),
         "context_length": str(facts.context_length),
         "vocabulary_size": str(facts.vocabulary_size),
         "eos_token_ids": ",".join(map(str, facts.eos_token_ids)),

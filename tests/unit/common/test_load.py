@@ -46,3 +46,15 @@ def test_what_left_the_window_is_forgotten_without_anyone_asking(clock):
         load.offered(1)
         clock.now += 1
     assert len(load._offered) <= 16
+
+
+def test_the_fullest_bound_counts_where_it_is_above_the_rate(clock):
+    load = Load(1, clock)
+    used = [0.25]
+    load.bounded_by(lambda: used[0])
+    assert load.saturation() == 0.25
+    load.worked(100, 1)
+    load.offered(750)
+    assert load.saturation() == pytest.approx(0.5)
+    used[0] = 0.9
+    assert load.saturation() == 0.9
