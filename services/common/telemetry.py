@@ -7,7 +7,7 @@ standard OTEL_EXPORTER_OTLP_* variables name an endpoint. Without one no span is
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -41,6 +41,7 @@ class Telemetry:
     tracer: trace.Tracer
     registry: CollectorRegistry
     _shutdown: tuple[Callable[[], object], ...]
+    _gauges: dict[str, list[Callable[[], Observation]]] = field(default_factory=dict)
 
     def prometheus_text(self) -> str:
         """Return every metric in Prometheus text format 0.0.4."""
@@ -59,10 +60,14 @@ class Telemetry:
     def gauge(
         self, name: str, description: str, read: Callable[[], float], attributes: Attributes | None = None
     ) -> None:
-        """Register a gauge that calls `read` when metrics are collected."""
+        """Register a gauge that calls `read` when metrics are collected; one name may have several, by attributes."""
+        observers = self._gauges.setdefault(name, [])
+        observers.append(lambda: Observation(read(), dict(attributes or {})))
+        if len(observers) > 1:
+            return  # the meter has it already, and would not hear of another
 
         def observe(_: CallbackOptions) -> list[Observation]:
-            return [Observation(read(), dict(attributes or {}))]
+            return [observer() for observer in observers]
 
         self.meter.create_observable_gauge(name, [observe], description=description)
 

@@ -245,6 +245,11 @@ class Backend:
         except grpc.aio.AioRpcError as error:
             code = error.code().name
             raise self._fault(error, timeout) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise self._broken() from None  # its channel was closed, for an address that is gone
         finally:
             self._duration.record(
                 time.perf_counter() - began, {"rpc.method": path[1:], "rpc.response.status_code": code}
@@ -256,12 +261,19 @@ class Backend:
         if rpc_status.from_call(cast(Any, error)) is not None:
             return fault
         if fault.kind is Kind.UNAVAILABLE:
-            message = f"the connection to service '{self.name}' broke during the call"
-            return dataclasses.replace(fault, message=message, code="connection_lost", retry_after=RETRY_AFTER_SECONDS)
+            return self._broken()
         if fault.kind is Kind.DEADLINE_EXCEEDED:
             message = f"service '{self.name}' did not answer within the deadline of {timeout * 1000:.0f} ms"
             return dataclasses.replace(fault, message=message)
         return fault
+
+    def _broken(self) -> ServiceError:
+        return ServiceError(
+            Kind.UNAVAILABLE,
+            f"the connection to service '{self.name}' broke during the call",
+            code="connection_lost",
+            retry_after=RETRY_AFTER_SECONDS,
+        )
 
     def _serving(self, excluding: Address | None = None) -> list[Address]:
         return [address for address in self._addresses.values() if address is not excluding and address.serving]

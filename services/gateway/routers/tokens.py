@@ -91,11 +91,11 @@ async def _call(llm: Backend, method: Method[Any, Any], request: Any, timeout_ms
     try:
         return await llm.call(method, request, seconds(timeout_ms))
     except ServiceError as error:
-        rename(error, _public)
+        rename(error, public_name)
         raise
 
 
-def _public(name: str) -> str:
+def public_name(name: str) -> str:
     """Return the caller's name of a field of the service's requests."""
     return Names().public(re.sub(r"^ids\b", "tokens", re.sub(r"^text\b", "prompt", name.removeprefix("chat."))))
 

@@ -53,6 +53,8 @@ class FunctionCall(RequestBody):
     name: Text
     arguments: Text
     """A JSON object."""
+    parsed_arguments: Any = None
+    """As OpenAI's client adds it; not used."""
 
 
 class ToolCall(RequestBody):
@@ -61,6 +63,8 @@ class ToolCall(RequestBody):
     id: Text
     type: Literal["function"] = "function"
     function: FunctionCall
+    index: int | None = None
+    """As in a stream; not used."""
 
 
 class Message(RequestBody):
@@ -78,6 +82,8 @@ class Message(RequestBody):
     """As in an answer; not used."""
     annotations: list[Any] | None = None
     """As in an answer; not used."""
+    parsed: Any = None
+    """As OpenAI's client adds it; not used."""
     audio: None = None
     function_call: None = None
 
@@ -261,13 +267,29 @@ class ChatLogprobs(BaseModel):
     refusal: None
 
 
+class AnswerFunctionCall(BaseModel):
+    """The function to call."""
+
+    name: str
+    arguments: str
+    """A JSON object."""
+
+
+class AnswerToolCall(BaseModel):
+    """A call that the model makes."""
+
+    id: str
+    type: Literal["function"]
+    function: AnswerFunctionCall
+
+
 class AnswerMessage(BaseModel):
     """What the model says."""
 
     role: Literal["assistant"]
     content: str | None
     refusal: None
-    tool_calls: list[ToolCall] = []
+    tool_calls: list[AnswerToolCall] = []
 
 
 class ChatChoice(BaseModel):

@@ -10,7 +10,8 @@ import pytest
 from services.common.errors import Kind, ServiceError
 from services.gateway import backends
 from tests.integration.gateway.fake_embedding import FakeEmbedding
-from tests.integration.gateway.gateway import running, with_two_replicas
+from tests.integration.gateway.fake_llm import FakeLlm
+from tests.integration.gateway.gateway import Gateway, running, with_two_replicas
 
 NOT_STARTED = ServiceError(Kind.NOT_STARTED, "this replica is shutting down; the call was not started")
 
@@ -107,6 +108,22 @@ async def test_a_call_can_be_held_until_the_service_is_there() -> None:
             await gateway.http.get("/v1/health/live")
         await fake.serve_again()
         assert (await call).status_code == 200
+
+
+async def test_every_service_has_its_own_gauges(embedding: FakeEmbedding, llm: FakeLlm) -> None:
+    async with running(embedding.address, llm_addresses=llm.address) as gateway:
+        text = gateway.telemetry.prometheus_text()
+    for service, serving in (("embedding", 1.0), ("llm", 1.0), ("vision", 0.0)):
+        assert f'flotilla_gateway_serving{{service="{service}"}} {serving}' in text
+
+
+async def test_a_call_whose_connection_is_closed_is_503(gateway: Gateway, embedding: FakeEmbedding) -> None:
+    embedding.behave = embedding.hang
+    call = asyncio.create_task(gateway.embed())
+    await embedding.entered.wait()
+    await gateway.fleet.embedding.backend.close()
+    response = await call
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "connection_lost")
 
 
 async def test_names_are_resolved_again_and_addresses_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
