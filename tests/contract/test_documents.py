@@ -3,8 +3,13 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from services.common.errors import TABLE
+from services.gateway.schemas.chat import ChatRequest
+from services.gateway.schemas.completions import CompletionsRequest
 from services.gateway.schemas.embeddings import EmbeddingsRequest
+from services.gateway.schemas.generation import GenerationRequest
 from tests.integration.gateway.fake_embedding import FakeEmbedding
 from tests.integration.gateway.gateway import running
 
@@ -30,3 +35,10 @@ async def test_every_documented_route_exists_and_every_route_is_documented() -> 
 def test_every_field_of_embeddings_is_documented() -> None:
     text = (DOCS / "api.md").read_text()
     assert [field for field in EmbeddingsRequest.model_fields if f"| `{field}` |" not in text] == []
+
+
+@pytest.mark.parametrize("body", [ChatRequest, CompletionsRequest])
+def test_every_field_of_the_language_routes_is_documented(body: type[GenerationRequest]) -> None:
+    text = (DOCS / "api.md").read_text()
+    known = [*body.model_fields, *body.REFUSED]
+    assert [field for field in known if not re.search(rf"`{field}`", text)] == []

@@ -28,6 +28,28 @@ print(numpy.frombuffer(answer.embeddings[0].data, "<f4")[:3])
 PYTHON
 """
 
+_LLM = """\
+curl http://{http}/v1/chat/completions -H 'Content-Type: application/json' \\
+  -d '{{"model": "smollm2-135m-instruct", "messages": [{{"role": "user", "content": "Name three ships."}}]}}'
+
+python - <<'PYTHON'   # pip install openai
+from openai import OpenAI
+client = OpenAI(base_url="http://{http}/v1", api_key="none")
+messages = [{{"role": "user", "content": "Name three ships."}}]
+for chunk in client.chat.completions.create(model="smollm2-135m-instruct", messages=messages, stream=True):
+    print(chunk.choices[0].delta.content or "", end="", flush=True)
+PYTHON
+
+{python} - <<'PYTHON'   # gRPC: pip install '.[client]'
+import grpc
+from flotilla.llm.v1 import llm_pb2 as pb, llm_pb2_grpc
+service = llm_pb2_grpc.LlmServiceStub(grpc.insecure_channel("{grpc}"))
+request = pb.ChatRequest(messages=[pb.Message(role=pb.ROLE_USER, content="Name three ships.")])
+for piece in service.Chat(request):
+    print(piece.text, end="", flush=True)
+PYTHON
+"""
+
 _VISION = """\
 curl http://{http}/v1/classify -F file=@photo.jpg   # also /v1/detect, /v1/faces, /v1/ocr
 curl http://{http}/v1/detect -F file=@photo.jpg -F annotate=true -H 'Accept: image/jpeg' -o found.jpg
@@ -42,7 +64,7 @@ _GATEWAY = """\
 curl http://{http}/v1/models
 """
 
-REQUESTS = {"embedding": _EMBEDDING, "vision": _VISION, GATEWAY.name: _GATEWAY}
+REQUESTS = {"llm": _LLM, "embedding": _EMBEDDING, "vision": _VISION, GATEWAY.name: _GATEWAY}
 """Requests to copy, by service."""
 
 
