@@ -106,7 +106,7 @@ class TritonClient:
             reply = await self.call("ModelInfer", request, timeout)
         except ServiceError as fault:
             if fault.kind is Kind.DEADLINE_EXCEEDED and self._answered < began:
-                self._hangs(f"Triton has answered nothing for {timeout:g} s")
+                self.report_hang(f"Triton has answered nothing for {timeout:g} s")
             raise
         arrays = _arrays(reply)
         return {name: arrays[name] for name in outputs}
@@ -136,7 +136,7 @@ class TritonClient:
         except grpc.RpcError as error:
             fault = triton_error(error)
             if fault.code == DEAD_STUB:
-                self._hangs("a Python stub of Triton does not answer")
+                self.report_hang("a Python stub of Triton does not answer")
             raise fault from error
         finally:
             call.cancel()
@@ -148,13 +148,14 @@ class TritonClient:
         except grpc.RpcError as error:
             fault = triton_error(error)
             if fault.code == DEAD_STUB:
-                self._hangs("a Python stub of Triton does not answer")
+                self.report_hang("a Python stub of Triton does not answer")
             raise fault from error
         if method == "ModelInfer":
             self._answered = time.monotonic()
         return reply
 
-    def _hangs(self, why: str) -> None:
+    def report_hang(self, why: str) -> None:
+        """Say that Triton will not recover by itself, and `why`: whoever runs it restarts it."""
         if self._on_hang is not None:
             self._on_hang(why)
 

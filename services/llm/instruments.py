@@ -45,6 +45,7 @@ class Instruments:
     def watch(self, model: str, read: Callable[[], Statistics]) -> None:
         """Register the gauges of an engine."""
         gauge, labels = self._telemetry.gauge, {"model": model}
+        self._invalid.add(0, labels)  # so that there is something to alert on
         gauge("flotilla_llm_running", "Answers the engine works on.", lambda: read().running, labels)
         gauge("flotilla_llm_waiting", "Answers waiting in the engine.", lambda: read().waiting, labels)
         gauge("flotilla_llm_kv_cache_usage", "KV cache in use, 0 to 1.", lambda: read().kv_cache, labels)

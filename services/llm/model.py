@@ -132,7 +132,16 @@ class LanguageModel:
                 yield Step(response[OUTPUT_IDS].tolist(), logprobs, finish, cached)
 
     async def statistics(self) -> Statistics:
-        """Return the state of the engine. Raises ServiceError."""
+        """Return the state of the engine. Raises ServiceError; one that does not answer in time is restarted."""
+        try:
+            return await self._statistics()
+        except ServiceError as fault:
+            if fault.kind is Kind.DEADLINE_EXCEEDED:
+                seconds = self._settings.engine_silence_seconds
+                self._triton.report_hang(f"the engine has not answered for {seconds:g} s")
+            raise
+
+    async def _statistics(self) -> Statistics:
         async with aclosing(self._stream((), {}, [STATISTICS], self._settings.engine_silence_seconds)) as responses:
             async for response in responses:
                 return Statistics(*response[STATISTICS].tolist())

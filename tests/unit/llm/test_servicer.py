@@ -63,9 +63,22 @@ async def test_parameters_reach_the_engine(service):
     await service.generate(
         FakeContext(remaining=7.0),
         text="abc",
-        sampling=S(max_tokens=5, temperature=0.7, top_p=0.9, top_k=3, min_p=0.1, frequency_penalty=1, presence_penalty=-1,
-                   repetition_penalty=1.1, seed=2**64 - 1, min_tokens=2, ignore_eos=True, n=2, logprobs=True),
-    )  # fmt: skip
+        sampling=S(
+            max_tokens=5,
+            temperature=0.7,
+            top_p=0.9,
+            top_k=3,
+            min_p=0.1,
+            frequency_penalty=1,
+            presence_penalty=-1,
+            repetition_penalty=1.1,
+            seed=2**64 - 1,
+            min_tokens=2,
+            ignore_eos=True,
+            n=2,
+            logprobs=True,
+        ),
+    )
     (_, first, timeout), (_, second, _) = service.model.asked
     assert timeout == 7.0
     assert first == {
