@@ -40,6 +40,7 @@ _HARMLESS = (
     "CudaDriverHelper",
     "DCGM unable",
     "Exit timeout expired",
+    "HandleCancellation called even when",
     "pinned system memory",
 )
 
