@@ -22,7 +22,7 @@ def test_the_check_takes_what_the_grammar_makes(schema):
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"a": "x"}', '{"a": 1, "b": 2}'])
 def test_the_check_refuses_what_breaks_the_schema(text):
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": False}
-    with pytest.raises(ValueError):  # noqa: PT011  # its text is for the log
+    with pytest.raises(ValueError):
         read_format(pb.OutputFormat(json_schema=json.dumps(schema))).check(text)
 
 
@@ -47,7 +47,7 @@ def test_too_long_is_told_from_wrong():
 def test_other_formats_are_checked_too(made, good, bad):
     constraint = read_format(made)
     constraint.check(good)
-    with pytest.raises(ValueError, match="among|type"):
+    with pytest.raises(ValueError, match=r"among|type"):
         constraint.check(bad)
 
 
