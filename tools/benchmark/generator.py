@@ -88,7 +88,7 @@ class _Clock:
         now = time.perf_counter()
         with self._lock:
             if self._cpu is None and now >= self._began:
-                self._began, self._cpu = now, _cpu_seconds()
+                self._began, self._cpu = now, cpu_seconds()
             limit = self._job.limit
             if (now > self._began + self._job.seconds) if limit is None else self._next >= limit:
                 return None
@@ -109,7 +109,7 @@ class _Clock:
     def finish(self) -> Measurement:
         """Return the result; call it when all clients have ended."""
         self.result.seconds = time.perf_counter() - self._began
-        self.result.generator_cores = (_cpu_seconds() - (self._cpu or 0.0)) / self.result.seconds
+        self.result.generator_cores = (cpu_seconds() - (self._cpu or 0.0)) / self.result.seconds
         return self.result
 
 
@@ -200,7 +200,8 @@ def _rapidocr(job: Job, clock: _Clock) -> None:
         clock.done(started)
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
+    """Return the CPU time this process has used."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 

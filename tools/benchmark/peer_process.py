@@ -1,0 +1,87 @@
+"""A peer's own server: started on a free port, stopped while others are measured, since idle ones can burn CPU."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from services.common.manifest import Model
+from tools.cli.console import Problem
+from tools.fleet.settings import child_environment
+
+START_SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class PeerPlace:
+    """What a peer is started with."""
+
+    model: Model
+    base: Path
+    """Where relative folder sources of the model count from."""
+    folder: Path
+    """Keeps its environment and weights."""
+    slots: int
+    """Answers at the same time."""
+    say: Callable[[str], None]
+
+
+class PeerProcess:
+    """A running peer. It stands still but where it is `awake`."""
+
+    def __init__(self, url: str, pid: int) -> None:
+        self.url, self._pid = url, pid
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Let the peer run in the block."""
+        self._each(psutil.Process.resume)
+        try:
+            yield
+        finally:
+            self._each(psutil.Process.suspend)
+
+    def _each(self, act: Callable[[psutil.Process], None]) -> None:
+        process = psutil.Process(self._pid)
+        for part in (process, *process.children(recursive=True)):
+            act(part)
+
+
+@asynccontextmanager
+async def peer_process(
+    command: Sequence[str], port: int, log: Path, environment: dict[str, str] | None = None
+) -> AsyncIterator[PeerProcess]:
+    """Run `command`, which serves HTTP on `port`, while the block runs; `log` gets what it writes."""
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *command, env=child_environment(environment or {}), stdout=output, stderr=output
+        )
+    peer = PeerProcess(f"http://127.0.0.1:{port}", process.pid)
+    try:
+        await _wait(peer.url, process, log)
+        with peer.awake():
+            pass
+        yield peer
+    finally:
+        if process.returncode is None:
+            with peer.awake():
+                process.terminate()
+                await process.wait()
+
+
+async def _wait(url: str, process: asyncio.subprocess.Process, log: Path) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for _ in range(START_SECONDS * 4):
+            if process.returncode is not None:
+                break
+            try:
+                if (await client.get(f"{url}/health")).is_success:
+                    return
+            except httpx.HTTPError:
+                pass
+            await asyncio.sleep(0.25)
+    raise Problem("the peer has not started", f"see {log}")
