@@ -69,8 +69,8 @@ class EngineWatch:
         before, self.now = self.now, found
         began, self._at = self._at, self._clock()
         busy = min(before.running, found.running) >= self._slots / 2
-        if busy and found.steps > before.steps:
-            done = work(found) - work(before)
+        done = work(found) - work(before)
+        if busy and done > 0:  # it starts from nothing after a restart
             self._load.worked(done, (self._at - began) * self._load.slots)
 
 

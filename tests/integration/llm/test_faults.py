@@ -97,7 +97,7 @@ async def test_a_killed_stub_ends_every_stream_and_comes_back(store, tmp_path, v
         await service.wait_ready()
         (answer,), _ = await collect(stub.Generate(completion("still well", max_tokens=2)))
         assert answer.tokens
-        assert await idle(service)
+        await until(lambda: idle(service), "the engine to be idle")
         assert await service.metric("flotilla_triton_restarts") == 1
 
 
