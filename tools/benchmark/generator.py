@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ class Post:
     body: bytes
     content_type: str = "application/json"
     status: int = 200
+    leave_after: int | None = None
+    """Disconnect after so many bytes of the answer, where it is that long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,11 @@ async def _http(job: Job, clock: _Clock) -> None:
         async def send(post: Post) -> None:
             headers = {"Content-Type": post.content_type}
             async with session.post(job.target + post.path, data=post.body, headers=headers) as response:
+                if post.leave_after is not None and response.status == post.status:
+                    with suppress(asyncio.IncompleteReadError):
+                        await response.content.readexactly(post.leave_after)
+                        response.close()
+                    return
                 answer = await response.read()
                 if response.status != post.status:
                     raise RuntimeError(f"{response.status} {answer[:200]!r}")

@@ -9,14 +9,21 @@ from services.common.settings import REPOSITORY_ROOT
 from tools.cli.console import Problem
 
 
-async def environment(venv: Path, requirements: Sequence[str], say: Callable[[str], None]) -> Path:
-    """Return the interpreter of the environment `venv` with the requirements, made when it is not there."""
+async def environment(
+    venv: Path, requirements: Sequence[str], say: Callable[[str], None], unwanted: Sequence[str] = ()
+) -> Path:
+    """Return the interpreter of the environment `venv` with the requirements, made when it is not there.
+
+    Packages that come with them and are `unwanted` are taken out again.
+    """
     python, done = venv / "bin" / "python", venv / "complete"
     if done.exists():
         return python
     say(f"installing {requirements[0]} into an environment of its own (minutes)")
     await _run(sys.executable, "-m", "venv", "--clear", str(venv))
     await _run(str(python), "-m", "pip", "install", "--quiet", *requirements)
+    if unwanted:
+        await _run(str(python), "-m", "pip", "uninstall", "--quiet", "--yes", *unwanted)
     done.touch()
     return python
 

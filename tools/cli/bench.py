@@ -121,23 +121,24 @@ def llm(
 
 @app.command()
 def soak(
-    service: Annotated[str, typer.Option(help="What to load: embedding or vision.")] = "embedding",
+    service: Annotated[str, typer.Option(help="What to load: embedding, llm or vision.")] = "embedding",
     requests: Annotated[int, typer.Option(min=100, help="Requests to send over HTTP.")] = 50_000,
     clients: Annotated[int, typer.Option(min=1, help="Concurrent clients.")] = 32,
     output: Annotated[Path | None, typer.Option("--json", help="Where the JSON goes.")] = None,
 ) -> None:
     """Send many mixed requests over HTTP and watch the memory of every process.
 
-    Examples: `tools/bench soak --requests 50000`, `tools/bench soak --service vision --requests 5000`
+    Examples: `tools/bench soak --requests 50000`, `tools/bench soak --service llm --requests 2000`
     """
     settings = fleet_settings()
     folder = settings.state_dir / "benchmark"
     with console.status("") as status:
-        models = load_manifest(settings.model_manifest).for_service("embedding")
-        posts = soaking.traffic(service, models[0].id)
+        models = load_manifest(settings.model_manifest).for_service(service)
+        posts = soaking.traffic(service, models[0].id if models else "")
         result = asyncio.run(soaking.run(service, posts, folder, status.update, requests=requests, clients=clients))
     console.print(_memory({f"{sample.requests}": sample.megabytes for sample in result.samples}))
     console.print(f"{result.requests} requests, {result.errors} errors {result.first_error}, {result.rate:.0f}/s")
+    console.print("afterwards: " + ", ".join(f"{name} {count:g}" for name, count in result.at_rest.items()))
     _write(output or folder / f"soak-{service}.json", asdict(result))
 
 
