@@ -1,6 +1,7 @@
 """Requests to plans: everything about a call is checked and tokenised here, before anything is computed."""
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -47,6 +48,9 @@ class Planner:
         echo = None
         if request.echo:
             echo = request.text if field == "text" else self.tokenizer.decode(prompt)
+            if sampling.logprobs and sampling.max_tokens == 1 and constraint is None:
+                # Harnesses score a prompt this way and count on an entry for the one new token, even if it is the end.
+                sampling = dataclasses.replace(sampling, ignore_eos=True)
         return Plan("text_completion", prompt, sampling, constraint, echo=echo, user=request.user)
 
     async def chat(self, request: pb.ChatRequest) -> Plan:

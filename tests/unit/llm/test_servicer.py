@@ -159,6 +159,12 @@ async def test_echo_sends_the_prompt_with_its_logprobs_and_needs_no_answer(servi
     assert not service.model.asked
 
 
+@pytest.mark.parametrize(("tokens", "goes_on"), [(1, True), (2, False)])
+async def test_one_token_after_an_echo_has_an_entry_even_if_it_is_the_end(service, tokens, goes_on):
+    await service.generate(text="hello", echo=True, sampling=S(max_tokens=tokens, logprobs=True))
+    assert service.model.asked[0][1].get("ignore_eos", False) is goes_on
+
+
 async def test_a_grammar_is_checked_once_and_a_bad_one_names_its_field(service):
     service.model.text = '{"a": 1}'
     for _ in range(2):
