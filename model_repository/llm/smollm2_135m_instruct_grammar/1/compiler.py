@@ -22,11 +22,11 @@ class GrammarCompiler:
 
     def fault(self, grammar):
         """Return what is wrong with a grammar, empty when nothing is."""
-        began = time.monotonic()
+        began = time.process_time()  # a loaded machine must not change the verdict
         reason = self._compile(grammar)
-        seconds = time.monotonic() - began
+        seconds = time.process_time() - began
         if not reason and seconds > self._max_seconds and self._number > 1:
-            return f"the grammar takes {seconds:.1f} s to compile; the limit is {self._max_seconds:.1f} s"
+            return f"the grammar takes {seconds:.1f} s of computing to compile; the limit is {self._max_seconds:.1f} s"
         return reason
 
     def _compile(self, grammar):
