@@ -11,6 +11,7 @@ import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from sortedcontainers import SortedKeyList
@@ -131,9 +132,12 @@ class Batcher(Generic[Item, Result]):
                 entry.batch = batch
             self._active += 1
             batch.task = asyncio.create_task(self._work(batch))
-            batch.task.add_done_callback(self._worked)  # a task cancelled before its first step runs no `finally`
+            # a task cancelled before its first step runs no `finally`
+            batch.task.add_done_callback(partial(self._worked, batch))
 
-    def _worked(self, _: "asyncio.Task[None]") -> None:
+    def _worked(self, batch: _Batch[Item, Result], _: "asyncio.Task[None]") -> None:
+        # Items may be large, and what refers to itself would keep them until a garbage collection.
+        batch.entries, batch.task = [], None
         self._active -= 1
         self._dispatch_soon()
 

@@ -108,7 +108,10 @@ class TritonClient:
             if fault.kind is Kind.DEADLINE_EXCEEDED and self._answered < began:
                 self.report_hang(f"Triton has answered nothing for {timeout:g} s")
             raise
+        finally:
+            request.Clear()  # gRPC's call refers to itself, and would keep the tensors until a garbage collection
         arrays = _arrays(reply)
+        reply.Clear()
         return {name: arrays[name] for name in outputs}
 
     async def stream(

@@ -1,4 +1,6 @@
 import asyncio
+import gc
+import weakref
 from itertools import chain
 
 import pytest
@@ -170,3 +172,27 @@ async def test_an_engine_that_is_closed_fails_its_calls():
     with pytest.raises(ServiceError) as caught:
         await batcher.submit(["a"], [1])
     assert caught.value.kind is Kind.UNAVAILABLE
+
+
+class _Large:
+    """Stands for a large item: it can be watched."""
+
+
+async def test_items_are_let_go_without_a_garbage_collection():
+    watched = []
+
+    async def run(items):
+        return ["done" for _ in items]
+
+    async def submit(batcher):
+        item = _Large()
+        watched.append(weakref.ref(item))
+        await batcher.submit([item], [10])
+
+    gc.disable()
+    try:
+        await submit(Batcher(run, LIMITS, Load(1), BatchInstruments(_NoTelemetry()), "m"))
+        await turns()
+        assert watched[0]() is None
+    finally:
+        gc.enable()
