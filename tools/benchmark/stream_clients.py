@@ -131,13 +131,17 @@ class HttpClients(_AsyncClients):
     def __init__(self, target: Target) -> None:
         super().__init__()
         self._url = target.address
-        self._session: aiohttp.ClientSession | None = None
+        self._session: Any = None
+
+    async def _all(self, burst: Burst) -> list[Answer]:
+        """Answer a burst on connections of its own: those of a peer that stood still meanwhile are dead."""
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None)) as session:
+            self._session = session
+            return await super()._all(burst)
 
     async def ask(self, payload: Post, tokens: int, answer: Answer) -> None:
         """See _AsyncClients."""
-        self._session = self._session or aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
-        )
         lines: list[tuple[float, bytes]] = []
         headers = {"Content-Type": payload.content_type}
         async with self._session.post(self._url + payload.path, data=payload.body, headers=headers) as response:

@@ -99,7 +99,7 @@ def goals(rows: Iterable[StreamRow], first_token: Iterable[StreamRow], caches: I
     reached: list[Goal] = []
     for (target, length, streams), row in found.items():
         peer = found.get((LLAMACPP, length, streams))
-        where = f"{streams} streams, {length} tokens before"
+        where = f"{streams} stream{'s' if streams > 1 else ''}, prompts of {length} tokens"
         if target == STACK and streams in (8, 16):
             reached.append(Goal(f"tokens/s of the engine alone, {where}", 0.9, row.ratio))
             if peer is not None:
