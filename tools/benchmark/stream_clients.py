@@ -134,8 +134,8 @@ class HttpClients(_AsyncClients):
         self._session: Any = None
 
     async def _all(self, burst: Burst) -> list[Answer]:
-        """Answer a burst on connections of its own: those of a peer that stood still meanwhile are dead."""
-        connector = aiohttp.TCPConnector(limit=0)
+        """Answer a burst with a connection for each answer: llama.cpp's server takes no second request on one."""
+        connector = aiohttp.TCPConnector(limit=0, force_close=True)
         async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None)) as session:
             self._session = session
             return await super()._all(burst)
