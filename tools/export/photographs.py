@@ -1,6 +1,7 @@
 """The photographs that scikit-image and scikit-learn carry, and any number of views of them, the same in every run.
 
-Needs scikit-image, scikit-learn and Pillow: those of the `test` extra.
+Needs scikit-image and scikit-learn of the `test` extra, which are imported when they are used: the command that
+starts the fleet does not have them.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageEnhance
-from skimage import data
-from sklearn.datasets import load_sample_image
 
 NAMES = ("astronaut", "camera", "chelsea", "coffee", "coins", "hubble_deep_field", "stereo_motorcycle", "rocket")
 LARGEST_SIDE = 2200
@@ -19,6 +18,8 @@ LARGEST_SIDE = 2200
 
 def photographs() -> dict[str, Image.Image]:
     """Return the photographs by name, as RGB."""
+    from sklearn.datasets import load_sample_image  # noqa: PLC0415
+
     others = {"china": load_sample_image("china.jpg"), "flower": load_sample_image("flower.jpg")}
     pictures = {
         **{name: carried(name) for name in NAMES},
@@ -29,6 +30,8 @@ def photographs() -> dict[str, Image.Image]:
 
 def carried(name: str) -> Image.Image:
     """Return a picture of scikit-image by the name of the function that loads it."""
+    from skimage import data  # noqa: PLC0415
+
     loaded = getattr(data, name)()
     return Image.fromarray(np.asarray(loaded[0] if isinstance(loaded, tuple) else loaded))
 
