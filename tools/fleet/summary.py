@@ -30,7 +30,8 @@ PYTHON
 
 _LLM = """\
 curl http://{http}/v1/chat/completions -H 'Content-Type: application/json' \\
-  -d '{{"model": "smollm2-135m-instruct", "messages": [{{"role": "user", "content": "Name three ships."}}]}}'
+  -d '{{"model": "smollm2-135m-instruct", "temperature": 0,
+       "messages": [{{"role": "user", "content": "Name three ships."}}]}}'
 
 python - <<'PYTHON'   # pip install openai
 from openai import OpenAI
