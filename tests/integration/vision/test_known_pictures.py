@@ -193,7 +193,7 @@ async def test_calls_at_the_same_time_share_batches(service, stub):
         return await service.metric(f"flotilla_batch_items_{part}", model="efficientnet_lite0")
 
     before = [await count("sum"), await count("count")]
-    files = images(PICTURES["coffee"])
+    files = images(PICTURES["coffee"].resize((32, 32)))  # decoded at once: all of them wait for the engine
     await asyncio.gather(*(stub.Classify(pb.ClassifyRequest(images=files)) for _ in range(64)))
     items, batches = np.subtract([await count("sum"), await count("count")], before)
     assert items == 64
