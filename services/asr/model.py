@@ -30,10 +30,10 @@ Floats = NDArray[np.float32]
 def contract() -> Contract:
     """Return the contract of every recogniser. The batch dimension is left out; rows of a batch are independent.
 
-    mel [80, n] is the log-mel spectrogram of a window of up to 30 s (Whisper's own: 16 kHz, 10 ms a frame), of which the
-    first frames [1] are sound and the others padding. prompt [n] are the ids the decoder starts from, the text before
-    included: [<|startofprev|>, text, <|startoftranscript|>, language, task, <|notimestamps|>], padded at the end with
-    -1. beam_size 1 is greedy; temperature above 0 samples instead. alternatives is how many texts are wanted.
+    mel [80, n] is the log-mel spectrogram of a window of up to 30 s (Whisper's own: 16 kHz, 10 ms a frame), of which
+    the first frames [1] are sound and the others padding. prompt [n] are the ids the decoder starts from, the text
+    before included: [<|startofprev|>, text, <|startoftranscript|>, language, task, <|notimestamps|>], padded at the
+    end with -1. beam_size 1 is greedy; temperature above 0 samples instead. alternatives is how many texts are wanted.
 
     tokens [alternatives, n] are the ids of the texts, time stamps included, best first, padded at the end with -1, and
     scores [alternatives] the mean logarithms of the tokens' probabilities. no_speech [1] is the probability that the

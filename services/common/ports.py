@@ -33,6 +33,7 @@ GATEWAY = Service("gateway", grpc_port=8001, http_port=8000, metrics_port=8002)
 SERVICES = (
     Service("llm", grpc_port=50061, http_port=9061),
     Service("embedding", grpc_port=50062, http_port=9062),
+    Service("asr", grpc_port=50063, http_port=9063),
     Service("vision", grpc_port=50064, http_port=9064),
     GATEWAY,
 )
