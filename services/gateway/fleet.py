@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from flotilla.asr.v1 import asr_pb2
 from flotilla.embedding.v1 import embedding_pb2
 from flotilla.llm.v1 import llm_pb2
 from flotilla.vision.v1 import vision_pb2
+from riva.client.proto import riva_asr_pb2
 
 from services.common.telemetry import Telemetry
 from services.gateway.backends import Backend, Limits, Method
@@ -26,6 +28,9 @@ _LIST_EMBEDDING_MODELS = Method(
     "/flotilla.embedding.v1.EmbeddingService/ListModels",
     embedding_pb2.ListModelsRequest,
     embedding_pb2.ListModelsResponse,
+)
+_LIST_SPEECH_MODELS = Method(
+    "/flotilla.asr.v1.AsrService/ListModels", asr_pb2.ListModelsRequest, asr_pb2.ListModelsResponse
 )
 _LIST_VISION_MODELS = Method(
     "/flotilla.vision.v1.VisionService/ListModels", vision_pb2.ListModelsRequest, vision_pb2.ListModelsResponse
@@ -63,6 +68,7 @@ class Fleet:
 
     llm: Service
     embedding: Service
+    asr: Service
     vision: Service
     changes: Changes
 
@@ -71,7 +77,7 @@ class Fleet:
         """Return the fleet of the settings; nothing is connected yet."""
         changes = Changes()
 
-        def service(name: str, contract: Any, list_models: Callable[[Backend], Awaitable[list[Card]]]) -> Service:
+        def service(name: str, list_models: Callable[[Backend], Awaitable[list[Card]]], *contracts: Any) -> Service:
             limits = Limits(
                 timeout=settings.request_timeout_seconds,
                 hold=getattr(settings, f"{name}_hold_seconds"),
@@ -80,20 +86,24 @@ class Fleet:
                 resolve_every=settings.resolve_seconds,
             )
             places = [place.strip() for place in getattr(settings, f"{name}_addresses").split(",") if place.strip()]
-            grpc_names = tuple(service.full_name for service in contract.services_by_name.values())
+            grpc_names = tuple(
+                service.full_name for contract in contracts for service in contract.services_by_name.values()
+            )
             return Service(Backend(name, places, limits, telemetry, changes), grpc_names, list_models)
 
         return cls(
-            llm=service("llm", llm_pb2.DESCRIPTOR, _language_models),
-            embedding=service("embedding", embedding_pb2.DESCRIPTOR, _embedding_models),
-            vision=service("vision", vision_pb2.DESCRIPTOR, _vision_models),
+            llm=service("llm", _language_models, llm_pb2.DESCRIPTOR),
+            embedding=service("embedding", _embedding_models, embedding_pb2.DESCRIPTOR),
+            asr=service("asr", _speech_models, asr_pb2.DESCRIPTOR, riva_asr_pb2.DESCRIPTOR),
+            vision=service("vision", _vision_models, vision_pb2.DESCRIPTOR),
             changes=changes,
         )
 
     @property
     def services(self) -> tuple[Service, ...]:
         """Those the settings give an address, in the order they are listed everywhere."""
-        return tuple(service for service in (self.llm, self.embedding, self.vision) if service.backend.deployed)
+        known = (self.llm, self.embedding, self.asr, self.vision)
+        return tuple(service for service in known if service.backend.deployed)
 
     async def start(self) -> None:
         """Begin to connect to every service and give each a moment to answer."""
@@ -127,6 +137,14 @@ async def _embedding_models(backend: Backend) -> list[Card]:
             profile=model.profile,
             triton_models=tuple(name for name in (model.triton_model, model.triton_text_model) if name),
         )
+        for model in reply.models
+    ]
+
+
+async def _speech_models(backend: Backend) -> list[Card]:
+    reply = await backend.call(_LIST_SPEECH_MODELS, asr_pb2.ListModelsRequest(), LIST_SECONDS)
+    return [
+        Card(id=model.id, license=model.license, profile=model.profile, triton_models=(model.triton_model,))
         for model in reply.models
     ]
 

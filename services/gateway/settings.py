@@ -31,6 +31,10 @@ class GatewaySettings(BaseSettings):
     """Where the embedding service listens, as for llm."""
     embedding_hold_seconds: float = Field(default=0.0, ge=0, le=600)
     """As for llm."""
+    asr_addresses: str = "127.0.0.1:50063"
+    """Where the asr service listens, as for llm."""
+    asr_hold_seconds: float = Field(default=0.0, ge=0, le=600)
+    """As for llm."""
     vision_addresses: str = "127.0.0.1:50064"
     """Where the vision service listens, as for llm."""
     vision_hold_seconds: float = Field(default=0.0, ge=0, le=600)
@@ -64,7 +68,7 @@ class GatewaySettings(BaseSettings):
         parse_hosts(value)
         return value
 
-    @field_validator("llm_addresses", "embedding_addresses", "vision_addresses")
+    @field_validator("llm_addresses", "embedding_addresses", "asr_addresses", "vision_addresses")
     @classmethod
     def _addresses(cls, value: str) -> str:
         for address in value.split(",") if value.strip() else ():

@@ -53,7 +53,13 @@ async def running(
 ) -> AsyncIterator[Gateway]:
     """Run a gateway in front of `addresses` of the embedding service while the block runs."""
     chosen = GatewaySettings(
-        **{"embedding_addresses": ",".join(addresses), "vision_addresses": "", "llm_addresses": "", **settings}
+        **{
+            "embedding_addresses": ",".join(addresses),
+            "vision_addresses": "",
+            "asr_addresses": "",
+            "llm_addresses": "",
+            **settings,
+        }
     )
     instruments = telemetry(tracer)
     fleet = Fleet.of(chosen, instruments)
