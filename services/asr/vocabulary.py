@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from services.asr.languages import NAMES
+from services.common.languages import NAMES
 
 Floats = NDArray[np.float32]
 TIME_STEP = 0.02
