@@ -40,7 +40,8 @@ def contract() -> Contract:
     window has no speech. With word_times 1, token_times [n + 1] are the seconds in the window at which each text token
     (no time stamps) of the best text begins, and at which the last one ends; token_probabilities [n] their
     probabilities. With detect_language 1 nothing is decoded: languages [n] are probabilities in the order of the
-    model's language tokens. What was not asked for is empty, or padding where other rows of the batch have it.
+    model's language tokens, none for a model of English only. What was not asked for is empty, or padding where other
+    rows of the batch have it: tokens, times, probabilities and languages -1, scores and no_speech 0.
     """
     number, flag = Tensor("INT32", (1,)), Tensor("UINT8", (1,))
     return Contract(
@@ -123,7 +124,7 @@ class Recogniser:
     async def read(self, windows: Sequence[Window]) -> list[Reading]:
         """Return what is said in each window, computed as one batch. Raises ServiceError."""
         outputs = await self._triton.infer(self.name, _inputs(windows), list(contract().outputs), self._timeout)
-        return [_reading(outputs, row) for row in range(len(windows))]
+        return [_reading(outputs, row, window) for row, window in enumerate(windows)]
 
 
 def _inputs(windows: Sequence[Window]) -> dict[str, NDArray[np.generic]]:
@@ -151,16 +152,19 @@ def _inputs(windows: Sequence[Window]) -> dict[str, NDArray[np.generic]]:
     return {MEL: mel, PROMPT: prompts, **columns}
 
 
-def _reading(outputs: dict[str, NDArray[np.generic]], row: int) -> Reading:
-    texts = [[int(token) for token in text if token != NO_TOKEN] for text in outputs[TOKENS][row]]
-    scores = outputs[SCORES][row].tolist()
-    times = outputs[TOKEN_TIMES][row].astype(np.float32)
-    probabilities = outputs[TOKEN_PROBABILITIES][row].astype(np.float32)
+def _reading(outputs: dict[str, NDArray[np.generic]], row: int, window: Window) -> Reading:
+    count = 0 if window.detect_language else window.alternatives
     return Reading(
-        texts,
-        scores,
+        [[int(token) for token in text if token != NO_TOKEN] for text in outputs[TOKENS][row][:count]],
+        outputs[SCORES][row][:count].tolist(),
         float(outputs[NO_SPEECH][row][0]),
-        times[times >= 0],
-        probabilities[probabilities >= 0],
-        outputs[LANGUAGES][row].astype(np.float32),
+        _given(outputs[TOKEN_TIMES][row]),
+        _given(outputs[TOKEN_PROBABILITIES][row]),
+        _given(outputs[LANGUAGES][row]),
     )
+
+
+def _given(values: NDArray[np.generic]) -> Floats:
+    """Return the values that are no padding."""
+    numbers = values.astype(np.float32)
+    return numbers[numbers >= 0]
