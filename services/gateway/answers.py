@@ -10,7 +10,7 @@ from flotilla.llm.v1 import llm_pb2 as pb
 from starlette.responses import Response
 
 from services.gateway.pieces import Call, Piece, Pieces
-from services.gateway.sse import Events, EventStream
+from services.gateway.sse import DONE, Events, EventStream
 
 FINISH_REASONS: dict[int, str | None] = {
     pb.FINISH_REASON_UNSPECIFIED: None,
@@ -80,15 +80,15 @@ class EventFrame:
         return self._head + b'],"usage":' + orjson.dumps(usage.body()) + b"}\n\n" if self._include_usage else b""
 
 
-async def stream(calls: Sequence[Call[Piece]], events: Events, keep_alive: float) -> Response:
-    """Return the answer as events. Raises ServiceError for what fails before the first."""
+async def stream(calls: Sequence[Call[Piece]], events: Events, keep_alive: float, last: bytes = DONE) -> Response:
+    """Return the answer as events, and `last` after them. Raises ServiceError for what fails before the first."""
     pieces = Pieces(calls, keep_alive)
     try:
         await pieces.begin()
     except BaseException:
         await pieces.close()
         raise
-    return EventStream(pieces, events)
+    return EventStream(pieces, events, last)
 
 
 async def gather(calls: Sequence[Call[Piece]], whole: Whole) -> Response:

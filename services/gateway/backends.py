@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
@@ -33,11 +33,13 @@ RETRY_AFTER_SECONDS = 1.0
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
+_Begin = Callable[[grpc.aio.Channel, float], Any]
+"""Makes a call on a channel with a time-out in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Method(Generic[Request, Response]):
-    """A method with one request: its path "/package.Service/Method" and its messages."""
+    """A method: its path "/package.Service/Method" and its messages."""
 
     path: str
     request: type[Request]
@@ -163,26 +165,36 @@ class Backend:
             address = await self._other(address, error)
             return await self._call_once(address, method, request, deadline)
 
-    async def stream(
+    def stream(
         self, method: Method[Request, Response], request: Request, timeout: float | None = None
     ) -> AsyncGenerator[Response, None]:
         """Make a server-streaming call with the deadline `timeout` in seconds and yield its messages.
 
         Closing the generator cancels the call. It is made a second time as `call` is, before the first message.
         """
-        deadline = self._deadline(timeout)
-        address, begun, retried = await self.pick(), False, False
-        while True:
-            try:
-                async with aclosing(self._stream_once(address, method, request, deadline)) as messages:
-                    async for message in messages:
-                        begun = True
-                        yield message
-                return
-            except ServiceError as error:
-                if begun or retried or not self.may_retry(address, error):
-                    raise
-                address, retried = await self._other(address, error), True
+
+        def begin(channel: grpc.aio.Channel, timeout: float) -> Any:
+            call = channel.unary_stream(method.path, method.request.SerializeToString, method.response.FromString)
+            return call(request, timeout=timeout, metadata=onward())
+
+        return self._messages(method, begin, timeout)
+
+    def exchange(
+        self,
+        method: Method[Request, Response],
+        requests: Callable[[], AsyncIterator[Request]],
+        timeout: float | None = None,
+    ) -> AsyncGenerator[Response, None]:
+        """Make a call that streams both ways, as `stream` does.
+
+        `requests` returns all of them from the first on; the next one is taken when the connection has room for it.
+        """
+
+        def begin(channel: grpc.aio.Channel, timeout: float) -> Any:
+            call = channel.stream_stream(method.path, method.request.SerializeToString, method.response.FromString)
+            return call(requests(), timeout=timeout, metadata=onward())
+
+        return self._messages(method, begin, timeout)
 
     def may_retry(self, address: Address, error: ServiceError) -> bool:
         """Whether a call that failed so on `address` certainly did not start and may be made again."""
@@ -193,6 +205,23 @@ class Backend:
             return False
         self._retries.add(1, {"service": self.name})
         return True
+
+    async def _messages(
+        self, method: Method[Request, Response], begin: _Begin, timeout: float | None
+    ) -> AsyncGenerator[Response, None]:
+        deadline = self._deadline(timeout)
+        address, begun, retried = await self.pick(), False, False
+        while True:
+            try:
+                async with aclosing(self._messages_once(address, method.path, begin, deadline)) as messages:
+                    async for message in messages:
+                        begun = True
+                        yield cast(Response, message)
+                return
+            except ServiceError as error:
+                if begun or retried or not self.may_retry(address, error):
+                    raise
+                address, retried = await self._other(address, error), True
 
     def _deadline(self, timeout: float | None) -> float:
         """Count a call; return the time of the monotonic clock at which it is over."""
@@ -218,19 +247,15 @@ class Backend:
             )
             return cast(Response, await call(request, timeout=timeout, metadata=onward()))
 
-    async def _stream_once(
-        self, address: Address, method: Method[Request, Response], request: Request, deadline: float
-    ) -> AsyncGenerator[Response, None]:
+    async def _messages_once(
+        self, address: Address, path: str, begin: _Begin, deadline: float
+    ) -> AsyncGenerator[Any, None]:
         timeout = max(deadline - time.monotonic(), 0.0)
-        with self._observed(method.path, timeout), address.leased() as channel:
-            call = channel.unary_stream(
-                method.path,
-                request_serializer=method.request.SerializeToString,
-                response_deserializer=method.response.FromString,
-            )(request, timeout=timeout, metadata=onward())
+        with self._observed(path, timeout), address.leased() as channel:
+            call = begin(channel, timeout)
             try:
                 async for message in call:
-                    yield cast(Response, message)
+                    yield message
             finally:
                 call.cancel()
 
@@ -262,6 +287,8 @@ class Backend:
             return fault
         if fault.kind is Kind.UNAVAILABLE:
             return self._broken()
+        if fault.kind is Kind.OVERLOADED and "larger than max" in fault.message:  # gRPC's own, of either side
+            return ServiceError(Kind.TOO_LARGE, f"a message of this call is too large for service '{self.name}'")
         if fault.kind is Kind.DEADLINE_EXCEEDED:
             message = f"service '{self.name}' did not answer within the deadline of {timeout * 1000:.0f} ms"
             return dataclasses.replace(fault, message=message)

@@ -5,24 +5,39 @@ A client that goes away (or half-closes its connection) cancels the handler, and
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """What a body may be."""
+
+    size: int
+    """Bytes."""
+    seconds: float
+    """Longest time the whole of it may take."""
+    pause: float
+    """Longest time between two parts of it, in seconds."""
+
+
 class Bodies:
     """Wraps `receive` of every HTTP request."""
 
-    def __init__(self, app: ASGIApp, limit: int, seconds: float) -> None:
-        """`limit` is in bytes, `seconds` is the longest time a whole body may take."""
-        self._app, self._limit, self._seconds = app, limit, seconds
+    def __init__(self, app: ASGIApp, limits: BodyLimits, of_paths: Mapping[str, BodyLimits]) -> None:
+        """`of_paths` are those of paths that have others than `limits`."""
+        self._app, self._limits, self._of_paths = app, limits, of_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; return silently when the client left."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = _Body(receive, self._limit, self._seconds, _content_length(scope))
+        limits = self._of_paths.get(scope["path"], self._limits)
+        body = _Body(receive, limits, _content_length(scope))
         try:
             await self._app(scope, body.receive, send)
         except asyncio.CancelledError:
@@ -35,12 +50,11 @@ class Bodies:
 class _Body:
     """The body of one request as it arrives."""
 
-    def __init__(self, receive: Receive, limit: int, seconds: float, declared: int) -> None:
+    def __init__(self, receive: Receive, limits: BodyLimits, declared: int) -> None:
         self.client_left = False
-        self._receive, self._limit, self._declared, self._size = receive, limit, declared, 0
-        self._seconds = seconds
+        self._receive, self._limits, self._declared, self._size = receive, limits, declared, 0
         self._loop = asyncio.get_running_loop()
-        self._deadline = self._loop.time() + seconds
+        self._deadline = self._loop.time() + limits.seconds
         self._handler = asyncio.current_task()
         self._watch: asyncio.Task[None] | None = None
 
@@ -66,15 +80,18 @@ class _Body:
             self._watch.cancel()
 
     def _check_size(self, size: int) -> None:
-        if size > self._limit:
-            raise HTTPException(413, f"the request body is over the limit of {self._limit} bytes")
+        if size > self._limits.size:
+            raise HTTPException(413, f"the request body is over the limit of {self._limits.size} bytes")
 
     async def _part(self) -> Message:
+        longest = self._loop.time() + self._limits.pause
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with asyncio.timeout_at(min(longest, self._deadline)):
                 return await self._receive()
         except TimeoutError:
-            message = f"the request body did not arrive within {self._seconds:g} s"
+            message = f"the request body did not arrive within {self._limits.seconds:g} s"
+            if longest < self._deadline:
+                message = f"nothing of the request body arrived for {self._limits.pause:g} s"
             raise HTTPException(408, message, {"connection": "close"}) from None
 
     async def _cancel_when_client_leaves(self) -> None:

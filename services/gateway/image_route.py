@@ -2,17 +2,18 @@
 
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastapi import Request
 from pydantic import BaseModel
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.formparsers import MultiPartException
 from starlette.responses import Response
 
 from services.common.errors import ServiceError, invalid
+from services.gateway.forms import FormParser
 from services.gateway.images import check_media_type
 from services.gateway.json_route import JsonRoute, is_json, media_type_of, milliseconds, parsed
 from services.gateway.schemas.common import TIMEOUT_HEADER
@@ -23,24 +24,10 @@ MOST_FIELDS, LONGEST_FIELD = 128, 64 * 1024  # of a form, beside its files
 _LISTS = frozenset({"labels", "merge_levels"})
 
 
-class _Parser(MultiPartParser):
-    """Starlette's parser, for forms that are whole."""
+class _Parser(FormParser):
+    """Keeps uploads in memory, where the body limit bounds them, and from where they go on."""
 
-    spool_max_size = sys.maxsize  # files stay in memory, where the body limit bounds them, and go on from there
-    _ended = False
-
-    def on_end(self) -> None:
-        self._ended = True
-
-    async def parse(self) -> FormData:
-        self.stream = self._to_the_end(self.stream)
-        return await super().parse()
-
-    async def _to_the_end(self, stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-        async for part in stream:
-            yield part
-        if not self._ended:
-            raise MultiPartException("it ends before its last boundary.")
+    spool_max_size = sys.maxsize
 
 
 class ImageRoute(JsonRoute):

@@ -47,6 +47,14 @@ class GatewaySettings(BaseSettings):
     """Longest time an HTTP request body may take to arrive."""
     request_timeout_seconds: float = Field(default=300.0, gt=0)
     """Deadline of an HTTP request that brings none in `x-flotilla-timeout-ms`."""
+    audio_body_limit_bytes: int = Field(default=512 * 1024 * 1024, ge=1024)
+    """Largest upload of audio; the rest of its form may have another MiB."""
+    audio_body_timeout_seconds: float = Field(default=3600.0, gt=0)
+    """Longest time an upload of audio may take, and never may it pause for longer than `body_timeout_seconds`."""
+    audio_uploads_bytes: int = Field(default=4 * 1024 * 1024 * 1024, ge=1024)
+    """Uploads of audio held at the same time, in bytes: they lie in temporary files until they are transcribed."""
+    audio_timeout_seconds: float = Field(default=3600.0, gt=0)
+    """Deadline of the transcription of an upload, as `request_timeout_seconds` for others."""
     keep_alive_seconds: int = Field(default=75, ge=1)
     """How long an idle HTTP connection stays open. Longer than the idle time-out of the proxy in front, if any."""
     max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)

@@ -28,15 +28,16 @@ class Events(Protocol):
 
 
 class EventStream(Response):
-    """Sends pieces as events. What fails after the first byte ends the stream with an error event, without [DONE]."""
+    """Sends pieces as events. What fails after the first byte ends the stream with an error event and nothing more."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, pieces: Pieces[Piece], events: Events) -> None:
+    def __init__(self, pieces: Pieces[Piece], events: Events, last: bytes = DONE) -> None:
+        """`last` comes after the events of an answer that did not fail."""
         self.status_code = 200
         self.background = None
         self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no"})
-        self._pieces, self._events = pieces, events
+        self._pieces, self._events, self._last = pieces, events, last
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream."""
@@ -46,7 +47,7 @@ class EventStream(Response):
                 data = b"".join([self._events.of(call, piece) for call, piece in ready]) if ready else KEEP_ALIVE
                 if data:
                     await send({"type": "http.response.body", "body": data, "more_body": True})
-            last = self._events.end() + DONE
+            last = self._events.end() + self._last
         except ServiceError as error:
             _log.warning("a stream ended early: %s", error.kind.name)
             last = error_event(error)
