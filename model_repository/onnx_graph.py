@@ -36,6 +36,8 @@ class TritonPythonModel:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
+        # Noise makes activations so small that a CPU works on them ten times as long as on others.
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
         graph = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
         self.session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 

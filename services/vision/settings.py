@@ -38,8 +38,9 @@ class VisionSettings(ServiceSettings):
     """Pictures of one call that are worked on, or wait for their caller to read the result, at the same time."""
     max_batch_items: int = Field(default=8, ge=1)
     """Pictures, or lines of text, in one batch for the engine; never more than the model's configuration allows."""
-    max_batch_line_width: int = Field(default=8192, ge=320)
-    """Lines of a batch times the width of the longest in pixels, at a height of 48."""
+    max_batch_line_width: int = Field(default=1024, ge=320)
+    """Lines of a batch times the width of the longest in pixels, at a height of 48. A longer line is read alone: on a
+    CPU a batch of long lines is slower than one after the other. Raise it for a GPU."""
     max_face_side: int = Field(default=1280, ge=32)
     """Pictures are scaled down to this longest side before faces are looked for."""
     batch_timeout_seconds: float = Field(default=60.0, gt=0)

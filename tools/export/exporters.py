@@ -23,7 +23,7 @@ EXPORTERS = {
     for exporter in (
         Exporter("sentence-encoder", 1, "tools.export.sentence_encoder", "export"),
         Exporter("efficientnet-lite", 1, "tools.export.efficientnet", "export"),
-        Exporter("pp-ocr", 1, "tools.export.pp_ocr", "export-onnx"),
+        Exporter("pp-ocr", 2, "tools.export.pp_ocr", "export-onnx"),
         Exporter("centerface", 1, "tools.export.centerface", "export-onnx"),
         Exporter("ssd", 1, "tools.export.ssd", "export-tensorflow"),
         Exporter("llama", 1, "tools.export.llm.exporter", "export-llm"),

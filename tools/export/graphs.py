@@ -65,12 +65,17 @@ def give(model: ModelProto, nodes: Sequence[NodeProto], outputs: Mapping[str, tu
 
 
 def save(model: ModelProto, path: Path) -> None:
-    """Check a graph and write it, without unused constants and without what the original said of inner shapes.
+    """Check a graph and write it, without what no output needs and without what the original said of inner shapes.
 
     Those may hold for one size only.
     """
     del model.graph.value_info[:]
-    used = {name for node in model.graph.node for name in node.input}
+    used = {output.name for output in model.graph.output}
+    for node in reversed(model.graph.node):
+        if used.intersection(node.output):
+            used.update(node.input)
+        else:
+            model.graph.node.remove(node)
     constants = [constant for constant in model.graph.initializer if constant.name in used]
     del model.graph.initializer[:]
     model.graph.initializer.extend(constants)
