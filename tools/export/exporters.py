@@ -27,5 +27,6 @@ EXPORTERS = {
         Exporter("centerface", 1, "tools.export.centerface", "export-onnx"),
         Exporter("ssd", 1, "tools.export.ssd", "export-tensorflow"),
         Exporter("llama", 1, "tools.export.llm.exporter", "export-llm"),
+        Exporter("whisper", 1, "tools.export.whisper", "export-speech"),
     )
 }
