@@ -1,7 +1,6 @@
 """`POST /v1/classify`, `/v1/detect`, `/v1/page-elements`, `/v1/faces`, `/v1/ocr`, and `/v1/infer` by model."""
 
 import asyncio
-import binascii
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import orjson
+import pybase64
 from fastapi import APIRouter, Header
 from flotilla.vision.v1 import vision_pb2 as pb
 from pydantic import BaseModel
@@ -141,9 +141,7 @@ async def _to_json(task: Task, reply: Any) -> bytes:
         info = result.image
         row = {"index": info.index, "width": info.width, "height": info.height, **task.row(result)}
         if info.annotated:
-            row["annotated_image"] = (
-                f"data:image/jpeg;base64,{binascii.b2a_base64(info.annotated, newline=False).decode()}"
-            )
+            row["annotated_image"] = f"data:image/jpeg;base64,{pybase64.b64encode_as_string(info.annotated)}"
             await asyncio.sleep(0)
         rows.append(row)
     usage = {
