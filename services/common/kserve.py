@@ -18,6 +18,7 @@ from services.common.telemetry import inject
 from services.common.triton import TritonClient, model_config_pb2, service_pb2, service_pb2_grpc, triton_error
 
 SERVICE_NAME = "inference.GRPCInferenceService"
+TYPED_ERRORS = ("triton_grpc_error", "true")  # metadata of a stream that is to end with the status of its first error
 Context = grpc.aio.ServicerContext[Any, Any]
 Cost = Callable[[Any], float]
 
@@ -81,12 +82,17 @@ class KServe(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
             return await self._forward("ModelInfer", request, context)
 
     async def ModelStreamInfer(self, request_iterator: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
-        """Run inferences on one stream; a bad request gets an error message of its own and the stream goes on."""
+        """Run inferences on one stream; a bad request gets an error message of its own and the stream goes on.
+
+        With the metadata `triton_grpc_error: true` it ends the stream with its status, as in Triton.
+        """
         remaining = context.time_remaining()
+        typed = TYPED_ERRORS in {(key, value) for key, value in context.invocation_metadata() or ()}
         async with self._admission.admit_call(1.0, context):
             answers: asyncio.Queue[Any] = asyncio.Queue(maxsize=64)
-            stream = self._triton.stub.ModelStreamInfer(timeout=remaining, metadata=tuple(inject().items()))
-            feeding = asyncio.create_task(_reporting(self._feed(request_iterator, stream, answers), answers))
+            metadata = (*inject().items(), *([TYPED_ERRORS] if typed else []))
+            stream = self._triton.stub.ModelStreamInfer(timeout=remaining, metadata=metadata)
+            feeding = asyncio.create_task(_reporting(self._feed(request_iterator, stream, answers, typed), answers))
             reading = asyncio.create_task(_reporting(_read(stream, answers), answers))
             try:
                 while (answer := await answers.get()) is not None:
@@ -98,11 +104,15 @@ class KServe(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
                 reading.cancel()
                 stream.cancel()
 
-    async def _feed(self, requests: AsyncIterator[Any], stream: Any, answers: "asyncio.Queue[Any]") -> None:
+    async def _feed(
+        self, requests: AsyncIterator[Any], stream: Any, answers: "asyncio.Queue[Any]", typed: bool
+    ) -> None:
         async for request in requests:
             try:
                 self._check(request)
             except ServiceError as error:
+                if typed:
+                    raise
                 failed = service_pb2.ModelStreamInferResponse(error_message=error.message)
                 failed.infer_response.id = request.id
                 await answers.put(failed)

@@ -21,6 +21,7 @@ from services.common.telemetry import inject
 __all__ = [
     "TritonClient",
     "channel_options",
+    "deserialize_bytes_tensor",
     "model_config_pb2",
     "service_pb2",
     "service_pb2_grpc",

@@ -16,6 +16,7 @@ from services.gateway.health import GatewayHealth
 from services.gateway.json_route import Shortcut
 from services.gateway.remote_images import RemoteImages, parse_hosts
 from services.gateway.routers import (
+from services.gateway.kserve import KServe
     chat,
     completions,
     embeddings,
@@ -23,6 +24,7 @@ from services.gateway.routers import (
     metadata,
     models,
     ranking,
+    kserve,
     tokens,
     vision,
 )
@@ -57,10 +59,11 @@ def create_app(  # noqa: PLR0913, PLR0917  # everything that the routes stand on
         ranking.create_router(fleet.embedding.backend),
         vision.create_router(fleet.vision.backend, directory, remote_images),
         models.create_router(directory),
-        health.create_router(gateway_health, directory, telemetry),
+        health.create_router(gateway_health, telemetry),
         metadata.create_router(directory),
     ]
     for router in routers:
         app.include_router(router)
     served = Shortcut(app, (route for router in routers for route in router.routes))
     return Edge(Bodies(served, settings.body_limit_bytes, settings.body_timeout_seconds), gateway_health, telemetry)
+        kserve.create_router(KServe(gateway_health, directory), directory, gateway_health, settings.body_limit_bytes),

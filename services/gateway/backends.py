@@ -166,16 +166,21 @@ class Backend:
             return await self._call_once(address, method, request, deadline)
 
     def stream(
-        self, method: Method[Request, Response], request: Request, timeout: float | None = None
+        self,
+        method: Method[Request, Response],
+        request: Request,
+        timeout: float | None = None,
+        metadata: tuple[tuple[str, str], ...] = (),
     ) -> AsyncGenerator[Response, None]:
         """Make a server-streaming call with the deadline `timeout` in seconds and yield its messages.
 
-        Closing the generator cancels the call. It is made a second time as `call` is, before the first message.
+        `metadata` goes with it beside the gateway's own. Closing the generator cancels the call. It is made a second
+        time as `call` is, before the first message.
         """
 
         def begin(channel: grpc.aio.Channel, timeout: float) -> Any:
             call = channel.unary_stream(method.path, method.request.SerializeToString, method.response.FromString)
-            return call(request, timeout=timeout, metadata=onward())
+            return call(request, timeout=timeout, metadata=(*onward(), *metadata))
 
         return self._messages(method, begin, timeout)
 

@@ -101,4 +101,4 @@ class Edge:
             _log.exception("unexpected failure in an HTTP request")
             # A response that has begun stays as it is; where it is not whole, uvicorn closes the connection.
             if exchange.status == CLIENT_LEFT:
-                await respond(unexpected())(scope, receive, exchange.answer)
+                await respond(unexpected(), scope["path"])(scope, receive, exchange.answer)

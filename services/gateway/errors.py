@@ -1,4 +1,4 @@
-"""Errors over HTTP: the OpenAI body of a ServiceError, and the one sentence a refused request body deserves."""
+"""Errors over HTTP: the body of a ServiceError, OpenAI's or KServe's, and the one sentence a refused body deserves."""
 
 import json
 import math
@@ -23,13 +23,19 @@ RESPONSES: dict[int | str, dict[str, Any]] = {status: {"model": ErrorResponse} f
 """The error responses of a route, for its OpenAPI description."""
 
 
-def respond(error: ServiceError) -> Response:
-    """Return the HTTP response for `error`."""
+def respond(error: ServiceError, path: str = "") -> Response:
+    """Return the HTTP response for `error`, of a request for `path`: clients of /v2 read KServe's body."""
     headers = {}
     if error.retry_after is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
         headers["retry-after-ms"] = str(max(1, round(error.retry_after * 1000)))
-    return Response(json.dumps({"error": body_of(error)}), error.row.http, headers, "application/json")
+    body = error.message if is_kserve(path) else body_of(error)
+    return Response(json.dumps({"error": body}), error.row.http, headers, "application/json")
+
+
+def is_kserve(path: str) -> bool:
+    """Whether a path belongs to KServe v2."""
+    return path == "/v2" or path.startswith("/v2/")
 
 
 def body_of(error: ServiceError) -> dict[str, Any]:
@@ -37,10 +43,10 @@ def body_of(error: ServiceError) -> dict[str, Any]:
     return {"message": error.message, "type": error.row.openai, "param": error.field, "code": error.code}
 
 
-async def service_error(_: Request, error: Exception) -> Response:
+async def service_error(request: Request, error: Exception) -> Response:
     """Answer a ServiceError."""
     assert isinstance(error, ServiceError)  # noqa: S101
-    return respond(error)
+    return respond(error, request.url.path)
 
 
 async def http_error(request: Request, error: Exception) -> Response:
@@ -52,21 +58,21 @@ async def http_error(request: Request, error: Exception) -> Response:
         message, code = f"no such route: {request.method} {request.url.path}; GET /openapi.json lists them", "no_route"
     elif error.status_code == 405:
         message = f"{request.method} is not allowed on {request.url.path}"
-    response = respond(ServiceError(kind, message, code=code))
+    response = respond(ServiceError(kind, message, code=code), request.url.path)
     response.headers.update(error.headers or {})
     return response
 
 
-async def validation_error(_: Request, error: Exception) -> Response:
+async def validation_error(request: Request, error: Exception) -> Response:
     """Answer a request that does not have the form its route asks for."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
     fault = error.errors()[0]
-    return respond(refusal({**fault, "loc": fault["loc"][1:]}))  # without "query", "path"
+    return respond(refusal({**fault, "loc": fault["loc"][1:]}), request.url.path)  # without "query", "path"
 
 
-async def unexpected_error(_: Request, __: Exception) -> Response:
+async def unexpected_error(request: Request, _: Exception) -> Response:
     """Answer a fault of our own. The framework raises it again, and the edge logs it."""
-    return respond(unexpected())
+    return respond(unexpected(), request.url.path)
 
 
 def unexpected() -> ServiceError:

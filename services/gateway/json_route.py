@@ -40,9 +40,9 @@ class JsonRoute(APIRoute):
         try:
             response = await self._handle(request)
         except ServiceError as error:
-            response = respond(error)
+            response = respond(error, scope["path"])
         except ValidationError as error:
-            response = respond(refusal(error.errors()[0]))
+            response = respond(refusal(error.errors()[0]), scope["path"])
         except HTTPException as error:
             response = await http_error(request, error)
         await response(scope, receive, send)
@@ -61,17 +61,29 @@ class Shortcut:
     """Takes requests for JSON routes straight to them, and all others to the application."""
 
     def __init__(self, app: ASGIApp, routes: Iterable[Any]) -> None:
+        own = [route for route in routes if isinstance(route, JsonRoute)]
         self._app = app
-        self._routes = {route.path: route for route in routes if isinstance(route, JsonRoute)}
+        self._routes = {route.path: route for route in own if not route.param_convertors}
+        self._patterns = [route for route in own if route.param_convertors]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        route = self._routes.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        route = self._find(scope) if scope["type"] == "http" and scope["method"] == "POST" else None
         if route is None:
             await self._app(scope, receive, send)
             return
         scope["route"] = route
         await route.answer(scope, receive, send)
+
+    def _find(self, scope: Scope) -> JsonRoute | None:
+        path = scope["path"]
+        if route := self._routes.get(path):
+            return route
+        for pattern in self._patterns:
+            if found := pattern.path_regex.match(path):
+                scope["path_params"] = found.groupdict()
+                return pattern
+        return None
 
 
 def milliseconds(value: str | None) -> int | None:

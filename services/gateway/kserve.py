@@ -1,4 +1,4 @@
-"""KServe v2 over gRPC: calls that name a model go to the service that has it, calls about the server are answered here.
+"""KServe v2: calls that name a model go to the service that has it, calls about the server are answered here.
 
 https://github.com/kserve/kserve/blob/master/docs/predict-api/v2/grpc_predict_v2.proto, as Triton extends it.
 """
@@ -19,10 +19,17 @@ from services.gateway.health import GatewayHealth
 from services.gateway.version import release
 
 PREFIX = "/inference.GRPCInferenceService/"
-BY_MODEL = frozenset({"ModelInfer", "ModelStreamInfer", "ModelReady", "ModelMetadata", "ModelConfig"})
-_STATISTICS = Method(
-    f"{PREFIX}ModelStatistics", service_pb2.ModelStatisticsRequest, service_pb2.ModelStatisticsResponse
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "generate",
+    "model_configuration",
+    "parameters",
+    "statistics",
 )
+"""Those of Triton's extensions that a client can use through the gateway."""
+BY_MODEL = frozenset({"ModelInfer", "ModelStreamInfer", "ModelReady", "ModelMetadata", "ModelConfig"})
+STATISTICS = Method(f"{PREFIX}ModelStatistics", service_pb2.ModelStatisticsRequest, service_pb2.ModelStatisticsResponse)
 
 
 class KServe:
@@ -48,12 +55,34 @@ class KServe:
         # Field 1 of every KServe request that names a model is the name, so one message type reads them all.
         name = _parse(service_pb2.ModelReadyRequest, first).name
         if method == "ModelStatistics" and not name:
-            return cast(bytes, (await self._statistics(first)).SerializeToString())
+            request = _parse(service_pb2.ModelStatisticsRequest, first)
+            return cast(bytes, (await self.statistics(request)).SerializeToString())
         return await self._directory.backend_of(name)
 
     def serves(self, method: str) -> bool:
         """Whether the gateway passes `method` on or answers it. It manages no models and no shared memory."""
         return method in BY_MODEL or method in self._answers or method == "ModelStatistics"
+
+    def metadata(self) -> Any:
+        """Return the ServerMetadataResponse: what clients talk to is the gateway."""
+        return service_pb2.ServerMetadataResponse(name="flotilla", version=self._release, extensions=EXTENSIONS)
+
+    async def index(self, request: Any, timeout: float | None = None) -> Any:
+        """Return the RepositoryIndexResponse of all services that answer within `timeout` seconds."""
+        merged = service_pb2.RepositoryIndexResponse()
+        for reply in await self._ask_all(REPOSITORY_INDEX, request, timeout):
+            merged.MergeFrom(reply)
+        return merged
+
+    async def statistics(self, request: Any) -> Any:
+        """Return the ModelStatisticsResponse of the model that is named, or of all services that answer."""
+        if request.name:
+            backend = await self._directory.backend_of(request.name)
+            return await backend.call(STATISTICS, request)
+        merged = service_pb2.ModelStatisticsResponse()
+        for reply in await self._ask_all(STATISTICS, request):
+            merged.MergeFrom(reply)
+        return merged
 
     async def _live(self, _: bytes) -> Any:
         return service_pb2.ServerLiveResponse(live=True)
@@ -62,24 +91,17 @@ class KServe:
         return service_pb2.ServerReadyResponse(ready=self._health.ready)
 
     async def _metadata(self, _: bytes) -> Any:
-        return service_pb2.ServerMetadataResponse(name="flotilla", version=self._release)
+        return self.metadata()
 
     async def _index(self, raw: bytes) -> Any:
-        merged = service_pb2.RepositoryIndexResponse()
-        for reply in await self._ask_all(REPOSITORY_INDEX, _parse(service_pb2.RepositoryIndexRequest, raw)):
-            merged.MergeFrom(reply)
-        return merged
+        return await self.index(_parse(service_pb2.RepositoryIndexRequest, raw))
 
-    async def _statistics(self, raw: bytes) -> Any:
-        merged = service_pb2.ModelStatisticsResponse()
-        for reply in await self._ask_all(_STATISTICS, _parse(service_pb2.ModelStatisticsRequest, raw)):
-            merged.MergeFrom(reply)
-        return merged
-
-    async def _ask_all(self, method: Method[Request, Response], request: Request) -> list[Response]:
+    async def _ask_all(
+        self, method: Method[Request, Response], request: Request, timeout: float | None = None
+    ) -> list[Response]:
         backends = [service.backend for service in self._health.fleet.services if service.backend.serving]
         replies = await asyncio.gather(
-            *(backend.call(method, request, LIST_SECONDS) for backend in backends), return_exceptions=True
+            *(backend.call(method, request, timeout or LIST_SECONDS) for backend in backends), return_exceptions=True
         )
         for reply in replies:
             if isinstance(reply, BaseException) and not isinstance(reply, ServiceError):

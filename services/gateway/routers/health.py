@@ -5,12 +5,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from services.common.http import LIVE, METRICS_TYPE
 from services.common.telemetry import Telemetry
-from services.gateway.directory import Directory
-from services.gateway.errors import RESPONSES
 from services.gateway.health import GatewayHealth
 
 
-def create_router(health: GatewayHealth, directory: Directory, telemetry: Telemetry) -> APIRouter:
+def create_router(health: GatewayHealth, telemetry: Telemetry) -> APIRouter:
     """Return the routes over `health`."""
     router = APIRouter(tags=["health"])
 
@@ -25,14 +23,6 @@ def create_router(health: GatewayHealth, directory: Directory, telemetry: Teleme
     async def ready() -> Response:
         """Whether the gateway can serve: 200 or 503. The state of each service is in the body."""
         return JSONResponse(health.body(), 200 if health.ready else 503)
-
-    @router.get("/v2/models/{model}/ready", responses={404: RESPONSES[404]})
-    async def model_ready(model: str) -> Response:
-        """Whether the service of a model can serve it: 200 or 503. Takes public ids and names in Triton."""
-        backend = await directory.backend_of(model)
-        is_ready = backend.serving and health.ready
-        body = {"object": "health.response", "message": backend.message, "ready": is_ready}
-        return JSONResponse(body, 200 if is_ready else 503)
 
     @router.get("/metrics")
     @router.get("/v1/metrics")
