@@ -14,17 +14,17 @@ from services.gateway.errors import http_error, service_error, unexpected_error,
 from services.gateway.fleet import Fleet
 from services.gateway.health import GatewayHealth
 from services.gateway.json_route import Shortcut
+from services.gateway.kserve import KServe
 from services.gateway.remote_images import RemoteImages, parse_hosts
 from services.gateway.routers import (
-from services.gateway.kserve import KServe
     chat,
     completions,
     embeddings,
     health,
+    kserve,
     metadata,
     models,
     ranking,
-    kserve,
     tokens,
     vision,
 )
@@ -61,9 +61,9 @@ def create_app(  # noqa: PLR0913, PLR0917  # everything that the routes stand on
         models.create_router(directory),
         health.create_router(gateway_health, telemetry),
         metadata.create_router(directory),
+        kserve.create_router(KServe(gateway_health, directory), directory, gateway_health, settings.body_limit_bytes),
     ]
     for router in routers:
         app.include_router(router)
     served = Shortcut(app, (route for router in routers for route in router.routes))
     return Edge(Bodies(served, settings.body_limit_bytes, settings.body_timeout_seconds), gateway_health, telemetry)
-        kserve.create_router(KServe(gateway_health, directory), directory, gateway_health, settings.body_limit_bytes),
