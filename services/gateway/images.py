@@ -52,7 +52,7 @@ def _decoded(field: str, text: str) -> bytes:
     if begin == len(text):
         return b""
     if (len(text) - begin) % 4:
-        raise invalid(field, f"{field} is not whole base64: its length is not a multiple of 4; {_USE_BASE64}")
+        raise invalid(field, f"{field} is not base64: its length is not a multiple of 4; {_USE_BASE64}")
     try:
         return pybase64.b64decode(text[begin:], validate=True)
     except ValueError:

@@ -249,7 +249,7 @@ def wrapped(text: str) -> str:
         ([{"url": "data:image/png;base64"}], "input[0].url", "data URL with base64"),
         ([{"url": "data:image/png;base64,"}], "input[0].url", "is empty"),
         ([""], "input[0]", "is empty"),
-        ([{"url": URL[:-1]}], "input[0].url", "not whole base64"),
+        ([{"url": URL[:-1]}], "input[0].url", "not a multiple of 4"),
         ([{"url": "data:image/png;base64,aGVs*G8="}], "input[0].url", "is not base64"),
         ([{"url": "data:image/png;base64,aG==aGVs"}], "input[0].url", "is not base64"),
         ([{"url": "data:image/png;base64,===="}], "input[0].url", "is not base64"),
