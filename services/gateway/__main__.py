@@ -8,6 +8,7 @@ from services.common import telemetry
 from services.common.interceptors import Boundary
 from services.common.server import GrpcListener, HttpListener, Lifecycle, Listener, run
 from services.common.settings import load
+from services.gateway.access.access import access
 from services.gateway.app import create_app
 from services.gateway.directory import Directory
 from services.gateway.fleet import Fleet
@@ -26,6 +27,11 @@ async def main() -> int:
     lifecycle = Lifecycle(settings.common, health, instruments)
 
     async def start() -> Sequence[Listener]:
+        guard = access(settings, directory, instruments)
+        if guard is not None:
+            health.keys = guard.keys
+            reloading = asyncio.create_task(guard.keys.follow())
+            lifecycle.closing.callback(reloading.cancel)
         lifecycle.closing.push_async_callback(fleet.close)
         with health.phase(CONNECT):
             await fleet.start()
@@ -33,9 +39,9 @@ async def main() -> int:
         lifecycle.closing.callback(following.cancel)
         boundary = Boundary(instruments, lambda: lifecycle.refusing)
         grpc_port = create_grpc_server(
-            fleet, KServe(health, directory), health.grpc, boundary, settings.max_message_bytes
+            fleet, KServe(health, directory), health.grpc, boundary, settings.max_message_bytes, guard
         )
-        app = create_app(settings, fleet, directory, health, instruments)
+        app = create_app(settings, fleet, directory, health, instruments, guard)
         return (
             HttpListener(
                 app,

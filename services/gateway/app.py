@@ -7,7 +7,9 @@ from starlette.types import ASGIApp
 
 from services.common.errors import ServiceError
 from services.common.telemetry import Telemetry
-from services.gateway.bodies import Bodies
+from services.gateway.access.access import Access
+from services.gateway.access.http_gate import HttpGate
+from services.gateway.bodies import Bodies, BodyLimits
 from services.gateway.directory import Directory
 from services.gateway.edge import Edge
 from services.gateway.errors import http_error, service_error, unexpected_error, validation_error
@@ -17,6 +19,7 @@ from services.gateway.json_route import Shortcut
 from services.gateway.kserve import KServe
 from services.gateway.remote_images import RemoteImages, parse_hosts
 from services.gateway.routers import (
+    audio,
     chat,
     completions,
     embeddings,
@@ -38,9 +41,13 @@ def create_app(  # noqa: PLR0913, PLR0917  # everything that the routes stand on
     directory: Directory,
     gateway_health: GatewayHealth,
     telemetry: Telemetry,
+    access: Access | None,
     remote_images: RemoteImages | None = None,
 ) -> ASGIApp:
-    """Return the application of the HTTP port. `remote_images` fetches images by URL; default: as the settings say."""
+    """Return the application of the HTTP port.
+
+    Without `access` no key is asked for. `remote_images` fetches images by URL; default: as the settings say.
+    """
     remote_images = remote_images or RemoteImages(
         parse_hosts(settings.image_url_hosts), settings.body_limit_bytes, settings.image_url_timeout_seconds
     )
@@ -57,6 +64,7 @@ def create_app(  # noqa: PLR0913, PLR0917  # everything that the routes stand on
         tokens.create_router(llm),
         embeddings.create_router(fleet.embedding.backend, directory),
         ranking.create_router(fleet.embedding.backend),
+        audio.create_router(fleet.asr.backend, directory, settings),
         vision.create_router(fleet.vision.backend, directory, remote_images),
         models.create_router(directory),
         health.create_router(gateway_health, telemetry),
@@ -66,4 +74,14 @@ def create_app(  # noqa: PLR0913, PLR0917  # everything that the routes stand on
     for router in routers:
         app.include_router(router)
     served = Shortcut(app, (route for router in routers for route in router.routes))
-    return Edge(Bodies(served, settings.body_limit_bytes, settings.body_timeout_seconds), gateway_health, telemetry)
+    guarded = served if access is None else HttpGate(served, access)
+    return Edge(_with_limits(guarded, settings), gateway_health, telemetry)
+
+
+def _with_limits(app: ASGIApp, settings: GatewaySettings) -> Bodies:
+    """Return `app` with what bodies may be: uploads of audio may be large, and slow as long as they go on."""
+    pause = settings.body_timeout_seconds
+    usual = BodyLimits(settings.body_limit_bytes, settings.body_timeout_seconds, pause)
+    largest = settings.audio_body_limit_bytes + audio.FORM_BYTES
+    upload = BodyLimits(largest, settings.audio_body_timeout_seconds, pause)
+    return Bodies(app, usual, dict.fromkeys(audio.PATHS.values(), upload))

@@ -21,6 +21,7 @@ from grpc_status import rpc_status
 from services.common import request_context
 from services.common.errors import Kind, ServiceError, from_rpc_error
 from services.common.telemetry import SECONDS, Telemetry, inject
+from services.gateway.access.caller import First, charged, current
 from services.gateway.addresses import Address
 from services.gateway.changes import Changes
 from services.gateway.resolution import Endpoint, resolve
@@ -155,15 +156,18 @@ class Backend:
 
         It is made a second time, on another address, only when the first said that it was not started.
         """
-        deadline = self._deadline(timeout)
-        address = await self.pick()
-        try:
-            return await self._call_once(address, method, request, deadline)
-        except ServiceError as error:
-            if not self.may_retry(address, error):
-                raise
-            address = await self._other(address, error)
-            return await self._call_once(address, method, request, deadline)
+        async with charged(self.name, method.path, request) as charge:
+            deadline = self._deadline(timeout)
+            address = await self.pick()
+            try:
+                reply = await self._call_once(address, method, request, deadline)
+            except ServiceError as error:
+                if not self.may_retry(address, error):
+                    raise
+                address = await self._other(address, error)
+                reply = await self._call_once(address, method, request, deadline)
+            charge.count(reply)
+            return reply
 
     def stream(
         self,
@@ -182,7 +186,7 @@ class Backend:
             call = channel.unary_stream(method.path, method.request.SerializeToString, method.response.FromString)
             return call(request, timeout=timeout, metadata=(*onward(), *metadata))
 
-        return self._messages(method, begin, timeout)
+        return self._messages(method, begin, timeout, request)
 
     def exchange(
         self,
@@ -199,7 +203,10 @@ class Backend:
             call = channel.stream_stream(method.path, method.request.SerializeToString, method.response.FromString)
             return call(requests(), timeout=timeout, metadata=onward())
 
-        return self._messages(method, begin, timeout)
+        async def first() -> Request | None:
+            return await anext(aiter(requests()), None)
+
+        return self._messages(method, begin, timeout, first)
 
     def may_retry(self, address: Address, error: ServiceError) -> bool:
         """Whether a call that failed so on `address` certainly did not start and may be made again."""
@@ -212,21 +219,23 @@ class Backend:
         return True
 
     async def _messages(
-        self, method: Method[Request, Response], begin: _Begin, timeout: float | None
+        self, method: Method[Request, Response], begin: _Begin, timeout: float | None, first: First
     ) -> AsyncGenerator[Response, None]:
-        deadline = self._deadline(timeout)
-        address, begun, retried = await self.pick(), False, False
-        while True:
-            try:
-                async with aclosing(self._messages_once(address, method.path, begin, deadline)) as messages:
-                    async for message in messages:
-                        begun = True
-                        yield cast(Response, message)
-                return
-            except ServiceError as error:
-                if begun or retried or not self.may_retry(address, error):
-                    raise
-                address, retried = await self._other(address, error), True
+        async with charged(self.name, method.path, first) as charge:
+            deadline = self._deadline(timeout)
+            address, begun, retried = await self.pick(), False, False
+            while True:
+                try:
+                    async with aclosing(self._messages_once(address, method.path, begin, deadline)) as messages:
+                        async for message in messages:
+                            begun = True
+                            charge.count(message)
+                            yield cast(Response, message)
+                    return
+                except ServiceError as error:
+                    if begun or retried or not self.may_retry(address, error):
+                        raise
+                    address, retried = await self._other(address, error), True
 
     def _deadline(self, timeout: float | None) -> float:
         """Count a call; return the time of the monotonic clock at which it is over."""
@@ -357,7 +366,9 @@ class Backend:
 
 
 def onward() -> tuple[tuple[str, str], ...]:
-    """Return the metadata every call to a service carries: the request id and the trace context."""
-    identifier = request_context.request_id.get()
-    own = () if identifier is None else ((request_context.REQUEST_ID, identifier),)
-    return (*own, *inject().items())
+    """Return the metadata every call to a service carries: the request id, who calls, and the trace context."""
+    identifier, caller = request_context.request_id.get(), current.get()
+    own = {} if identifier is None else {request_context.REQUEST_ID: identifier}
+    if caller is not None:
+        own |= {request_context.PRINCIPAL: caller.key.id, request_context.PRIORITY: str(caller.key.priority)}
+    return tuple({**own, **inject()}.items())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from services.common.errors import Kind, ServiceError
 from services.common.triton import service_pb2
+from services.gateway.access.caller import covered
 from services.gateway.backends import Backend, Method
 from services.gateway.fleet import LIST_SECONDS, Card, Fleet, Service
 
@@ -43,8 +44,9 @@ class Directory:
         self._entries = [_Entry(service) for service in fleet.services]
 
     async def cards(self) -> list[Card]:
-        """Return every loaded model."""
-        return [card for entry in await self._current() if entry.service.backend.serving for card in entry.cards]
+        """Return every loaded model that the caller may use."""
+        cards = [card for entry in await self._current() if entry.service.backend.serving for card in entry.cards]
+        return [card for card in cards if await covered(card.id)]
 
     async def has(self, model: str) -> bool:
         """Whether the model with the public id `model` is loaded."""
@@ -67,6 +69,11 @@ class Directory:
                 return entry.service.backend
         raise await self._unknown("model_name", name)
 
+    async def names_of(self, name: str) -> set[str]:
+        """Return the public ids that `name`, a name in Triton or a public id, stands for."""
+        cards = [card for entry in await self._current() for card in entry.cards]
+        return {card.id for card in cards if name == card.id or name in card.triton_models}
+
     async def _unknown(self, field_name: str, name: str) -> ServiceError:
         entries = await self._current()
         for entry in entries:
@@ -75,7 +82,8 @@ class Directory:
         loaded = {card.id for entry in entries for card in entry.cards}
         if field_name == "model_name":
             loaded = {triton_name for entry in entries for triton_name in entry.triton_models}
-        message = f"model '{name}' is not loaded; loaded: {', '.join(sorted(loaded)) or 'none'}"
+        listed = sorted([known for known in loaded if await covered(known)])
+        message = f"model '{name}' is not loaded; loaded: {', '.join(listed) or 'none'}"
         return ServiceError(Kind.NOT_FOUND, message, field=field_name, code="model_not_found")
 
     async def _current(self) -> Sequence[_Entry]:

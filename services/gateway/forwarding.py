@@ -3,22 +3,27 @@
 Metadata, deadline, cancellation, initial and trailing metadata and the status pass through unchanged.
 """
 
-from collections.abc import AsyncIterator, Iterable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import grpc
 
 from services.common import request_context
-from services.common.errors import from_rpc_error
+from services.common.errors import ServiceError, from_rpc_error
+from services.gateway.access.access import API_KEY, AUTHORIZATION
+from services.gateway.access.caller import charged, current
 from services.gateway.addresses import Address
 from services.gateway.backends import Backend, onward
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Metadata = tuple[tuple[str, str | bytes], ...]
 
-# Set anew on every hop, by gRPC or by the gateway.
+# Set anew on every hop, by gRPC or by the gateway; and keys, which are for the gateway alone.
 _NOT_PASSED_ON = frozenset(
     {
+        AUTHORIZATION,
+        API_KEY,
         "user-agent",
         "content-type",
         "te",
@@ -39,6 +44,10 @@ class Requests:
         self._first: bytes | None = None
         self._count = 0
         self._ended = False
+        self.check: Callable[[bytes], Awaitable[None]] | None = None
+        """Looks at every message but the first before it goes on. Raises ServiceError."""
+        self.refused: ServiceError | None = None
+        """What `check` has raised."""
 
     async def first(self) -> bytes | None:
         """Return the first message without taking it; None when the caller sent none."""
@@ -58,7 +67,16 @@ class Requests:
         while not self._ended:
             message = await self._receive()
             if message is not None:
+                await self._check(message)
                 yield message
+
+    async def _check(self, message: bytes) -> None:
+        try:
+            if self.check is not None:
+                await self.check(message)
+        except ServiceError as error:
+            self.refused = error
+            raise
 
     async def _receive(self) -> bytes | None:
         message = await anext(self._incoming, None)
@@ -73,15 +91,25 @@ class Requests:
 
 async def forward(method: str, backend: Backend, requests: Requests, context: Context) -> AsyncIterator[bytes]:
     """Make the call on an address of `backend` and yield its responses; end with its status."""
-    backend.budget.called()
-    address: Address | None = await backend.pick()
-    while address is not None:
-        attempt = _Attempt(method, address, requests, context)
-        async for response in attempt.responses():
-            yield response
-        address = await _next_address(backend, address, attempt, requests)
-        if address is None:
-            await attempt.finish()
+
+    async def first() -> bytes:
+        return await requests.first() or b""
+
+    caller = current.get()
+    if caller is not None:
+        caller.check_service(backend.name)
+    async with charged(backend.name, method, first) as charge:
+        backend.budget.called()
+        requests.check = charge.check
+        address: Address | None = await backend.pick()
+        while address is not None:
+            attempt = _Attempt(method, address, requests, context)
+            async for response in attempt.responses():
+                charge.count_raw(response)
+                yield response if caller is None else await caller.shown(method, response)
+            address = await _next_address(backend, address, attempt, requests)
+            if address is None:
+                await attempt.finish()
 
 
 class _Attempt:
@@ -111,6 +139,10 @@ class _Attempt:
                 self._trailing = _pairs(await call.trailing_metadata())
             except grpc.aio.AioRpcError as error:
                 self.error = error
+            except asyncio.CancelledError:
+                if self._requests.refused is None:
+                    raise
+                raise self._requests.refused from None
             finally:
                 call.cancel()
 

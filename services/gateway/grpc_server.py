@@ -9,6 +9,8 @@ from grpc_health.v1 import health_pb2_grpc
 from services.common.errors import Kind, ServiceError
 from services.common.interceptors import Boundary
 from services.common.server import grpc_server
+from services.gateway.access.access import Access
+from services.gateway.access.grpc_gate import GrpcGate
 from services.gateway.backends import Backend
 from services.gateway.fleet import Fleet
 from services.gateway.forwarding import Context, Requests, forward
@@ -49,11 +51,16 @@ class Forwarder(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         )
 
 
-def create_grpc_server(
-    fleet: Fleet, kserve: KServe, health: Any, boundary: Boundary, max_message_bytes: int
+def create_grpc_server(  # noqa: PLR0913, PLR0917  # what the port stands on
+    fleet: Fleet,
+    kserve: KServe,
+    health: Any,
+    boundary: Boundary,
+    max_message_bytes: int,
+    access: Access | None,
 ) -> grpc.aio.Server:
-    """Return the server of the gRPC port, not started."""
-    server = grpc_server(max_message_bytes, [boundary])
+    """Return the server of the gRPC port, not started. Without `access` no key is asked for."""
+    server = grpc_server(max_message_bytes, [boundary] if access is None else [boundary, GrpcGate(access)])
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     add_reflection(fleet, server)
     server.add_generic_rpc_handlers((Forwarder(fleet, kserve),))

@@ -3,6 +3,7 @@
 from typing import Any
 
 from services.common.health import NOT_SERVING, SERVING, Health, Phase
+from services.gateway.access.keys import Keys
 from services.gateway.fleet import Fleet
 
 CONNECT = "connect"
@@ -12,6 +13,8 @@ class GatewayHealth(Health):
     """Ready when the gateway can serve. A service that is down shows in the body and takes nothing else out."""
 
     fleet: Fleet
+    keys: Keys | None = None
+    """The API keys in force, where they are asked for."""
 
     @classmethod
     def over(cls, fleet: Fleet) -> "GatewayHealth":
@@ -38,4 +41,5 @@ class GatewayHealth(Health):
         """Return the JSON body of /v1/health/ready."""
         backends = [service.backend for service in self.fleet.services]
         services = {backend.name: {"ready": backend.serving, "message": backend.message} for backend in backends}
-        return {**super().body(), "services": services}
+        keys = {} if self.keys is None else {"keys": {"stale": self.keys.fault is not None}}
+        return {**super().body(), "services": services, **keys}

@@ -70,6 +70,15 @@ class GatewaySettings(BaseSettings):
     image_url_timeout_seconds: float = Field(default=10.0, gt=0, le=300)
     """Longest time the fetching of one image may take. All those of a request together may be as large as a body."""
 
+    keys_file: str = ""
+    """The key file of `flotilla keys`, or a secret mounted from one; read again when it changes. Empty: no keys."""
+    allow_keyless: bool = False
+    """Listen on an address that others reach and let everybody in: for a fleet behind something that asks for keys."""
+    keyless_metrics: bool = False
+    """Whether the metrics of the HTTP port need no key. Those of the metrics port never do."""
+    keyless_documents: bool = False
+    """Whether /docs, /openapi.json and gRPC reflection need no key."""
+
     @field_validator("image_url_hosts")
     @classmethod
     def _hosts(cls, value: str) -> str:

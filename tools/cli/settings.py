@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
 from services.common.manifest import DEFAULT_MANIFEST
 from services.common.settings import CommonSettings
 
@@ -13,3 +15,14 @@ class ToolSettings(CommonSettings):
     """The model manifest; a copy of `models.toml` with entries of your own, for example."""
     torch_index_url: str | None = None
     """Package index to take torch from, beside pip's own; https://download.pytorch.org/whl/cpu has CPU builds."""
+
+
+class _KeySettings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="FLOTILLA_GATEWAY_", env_ignore_empty=True, extra="ignore")
+
+    keys_file: Path | None = None
+
+
+def key_file_setting() -> Path | None:
+    """Return the key file that the environment names for the gateway."""
+    return _KeySettings().keys_file

@@ -10,6 +10,7 @@ from flotilla.llm.v1 import llm_pb2 as pb
 from starlette.responses import Response
 
 from services.common.errors import Kind, ServiceError
+from services.gateway.access.caller import covered
 from services.gateway.backends import Backend, Method
 from services.gateway.errors import RESPONSES, rename
 from services.gateway.fleet import LIST_LANGUAGE_MODELS, LIST_SECONDS
@@ -60,13 +61,13 @@ def create_router(llm: Backend) -> APIRouter:
         """Describe the tokenizer of a model. Default: the first language model."""
         reply = await llm.call(LIST_LANGUAGE_MODELS, pb.ListModelsRequest(), LIST_SECONDS)
         for found in reply.models:
-            if model in ("", found.id):
+            if model in ("", found.id) and await covered(found.id):
                 return TokenizerInfo(
                     model_max_length=found.context_length,
                     vocab_size=found.vocabulary_size,
                     chat_template=found.chat_template,
                 )
-        loaded = ", ".join(found.id for found in reply.models) or "none"
+        loaded = ", ".join([found.id for found in reply.models if await covered(found.id)]) or "none"
         message = f"model '{model}' is not a loaded language model; loaded: {loaded}"
         raise ServiceError(Kind.NOT_FOUND, message, field="model", code="model_not_found")
 

@@ -13,6 +13,7 @@ from opentelemetry.trace import Tracer
 from services.common.interceptors import Boundary
 from services.common.server import GrpcListener, HttpListener
 from services.common.telemetry import Telemetry
+from services.gateway.access.access import access
 from services.gateway.app import create_app
 from services.gateway.directory import Directory
 from services.gateway.fleet import Fleet
@@ -66,11 +67,17 @@ async def running(
     health, directory = GatewayHealth.over(fleet), Directory(fleet)
     with health.phase(CONNECT):
         await fleet.start()
-    following = asyncio.create_task(health.follow())
-    app = create_app(chosen, fleet, directory, health, instruments, remote_images)
+    background = [asyncio.create_task(health.follow())]
+    guard = access(chosen, directory, instruments)
+    if guard is not None:
+        health.keys = guard.keys
+        background.append(asyncio.create_task(guard.keys.follow()))
+    app = create_app(chosen, fleet, directory, health, instruments, guard, remote_images)
     http = HttpListener(app, "127.0.0.1", 0, http="httptools", ws="none", lifespan="off", server_header=False)
     boundary = Boundary(instruments, lambda: False)
-    server = create_grpc_server(fleet, KServe(health, directory), health.grpc, boundary, chosen.max_message_bytes)
+    server = create_grpc_server(
+        fleet, KServe(health, directory), health.grpc, boundary, chosen.max_message_bytes, guard
+    )
     listener = GrpcListener(server, boundary, "127.0.0.1", 0)
     await http.start()
     await listener.start()
@@ -82,7 +89,8 @@ async def running(
         ):
             yield Gateway(client, http.port, channel, fleet, health, instruments)
     finally:
-        following.cancel()
+        for task in background:
+            task.cancel()
         await health.close()
         await asyncio.gather(http.stop(1), listener.stop(0))
         await fleet.close()

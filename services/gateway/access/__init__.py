@@ -1,0 +1,1 @@
+"""Who may call the gateway, for what, and how much: keys, scopes, limits."""
