@@ -123,11 +123,12 @@ class Recogniser:
 
     async def read(self, windows: Sequence[Window]) -> list[Reading]:
         """Return what is said in each window, computed as one batch. Raises ServiceError."""
-        outputs = await self._triton.infer(self.name, _inputs(windows), list(contract().outputs), self._timeout)
+        outputs = await self._triton.infer(self.name, inputs_of(windows), list(contract().outputs), self._timeout)
         return [_reading(outputs, row, window) for row, window in enumerate(windows)]
 
 
-def _inputs(windows: Sequence[Window]) -> dict[str, NDArray[np.generic]]:
+def inputs_of(windows: Sequence[Window]) -> dict[str, NDArray[np.generic]]:
+    """Return the tensors of one batch, mel and prompts padded to the longest."""
     longest = max(window.mel.shape[1] for window in windows)
     mel = np.zeros((len(windows), MELS, longest), dtype=np.float32)
     prompts = np.full((len(windows), max(len(window.prompt) for window in windows)), NO_TOKEN, dtype=np.int32)

@@ -5,6 +5,7 @@ are only checked for success and kept as bytes, so that it measures the server a
 """
 
 import asyncio
+import io
 import os
 import pickle
 import resource
@@ -36,9 +37,11 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to send where. `kind` is http, grpc, onnxruntime or rapidocr; `target` a base URL, host:port, or model.onnx.
+    """What to send where. `kind` is http, grpc, onnxruntime, rapidocr or faster-whisper.
 
-    Payloads are Posts, messages in bytes, what `preparation` turns into the inputs of the graph, or picture files.
+    `target` is a base URL, host:port, model.onnx, or a model's folder. Payloads are Posts, messages in bytes, what
+    `preparation` turns into the inputs of the graph, or files. `method` is that of a gRPC call, and of faster-whisper
+    "batched" or nothing.
     """
 
     kind: str
@@ -208,13 +211,34 @@ def _rapidocr(job: Job, clock: _Clock) -> None:
         clock.done(started)
 
 
+def _faster_whisper(job: Job, clock: _Clock) -> None:
+    """The engine of speech in process: one file after the other, the windows of a file in batches where asked for."""
+    from faster_whisper import BatchedInferencePipeline, WhisperModel  # noqa: PLC0415
+
+    from services.common.cpu import available_cpus  # noqa: PLC0415
+
+    model = WhisperModel(job.target, device="cpu", compute_type="int8", cpu_threads=available_cpus())
+    pipeline, options = (model, {}) if job.method != "batched" else (BatchedInferencePipeline(model), {"batch_size": 8})
+
+    def transcribe(file: bytes) -> str:
+        segments, _ = pipeline.transcribe(io.BytesIO(file), language="en", beam_size=1, vad_filter=True, **options)
+        return " ".join(segment.text for segment in segments)
+
+    transcribe(job.payloads[0])
+    clock.start()
+    while (payload := clock.take()) is not None:
+        started = time.perf_counter()
+        transcribe(payload)
+        clock.done(started)
+
+
 def cpu_seconds() -> float:
     """Return the CPU time this process has used."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
-_IN_PROCESS = {"onnxruntime": _onnxruntime, "rapidocr": _rapidocr}
+_IN_PROCESS = {"onnxruntime": _onnxruntime, "rapidocr": _rapidocr, "faster-whisper": _faster_whisper}
 
 
 def run(job: Job) -> Measurement:

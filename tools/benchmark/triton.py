@@ -5,6 +5,7 @@ from typing import Any
 
 import psutil
 from numpy.typing import NDArray
+from tritonclient.utils import np_to_triton_dtype
 
 from services.common.triton import service_pb2
 from tools.cli.console import Problem
@@ -22,10 +23,10 @@ def triton_address(service_pid: int | None) -> str:
 
 
 def infer_request(name: str, tensors: Mapping[str, NDArray[Any]]) -> bytes:
-    """Return a ModelInfer request for the model `name` with integer tensors."""
+    """Return a ModelInfer request for the model `name`."""
     request = service_pb2.ModelInferRequest(model_name=name)
     for key, array in tensors.items():
-        request.inputs.add(name=key, datatype=array.dtype.name.upper(), shape=array.shape)
+        request.inputs.add(name=key, datatype=np_to_triton_dtype(array.dtype), shape=array.shape)
         request.raw_input_contents.append(array.tobytes())
     serialised: bytes = request.SerializeToString()
     return serialised

@@ -15,11 +15,13 @@ from rich.table import Table
 from services.common.cpu import available_cpus
 from services.common.manifest import load_manifest
 from services.common.model_store import ModelStore
+from tools.benchmark import asr as asr_benchmark
 from tools.benchmark import embedding as embedding_benchmark
 from tools.benchmark import llm as llm_benchmark
 from tools.benchmark import soak as soaking
 from tools.benchmark import vision as vision_benchmark
 from tools.benchmark.rounds import Row
+from tools.cli.asr_tables import asr_tables
 from tools.cli.console import console
 from tools.cli.llm_tables import tables
 from tools.fleet.settings import fleet_settings
@@ -85,6 +87,39 @@ def vision(
     console.print(_memory({"before": result.before, "after": result.after}))
     goals = [asdict(goal) for goal in result.goals]
     _write(output or folder / "vision.json", {"plan": asdict(plan), **asdict(result), "goals": goals})
+
+
+@app.command()
+def asr(
+    *,
+    data: Annotated[Path, typer.Option(help="Folder of audio files and transcripts.tsv with columns file and text.")],
+    clients: Annotated[list[int] | None, typer.Option(min=1, help="Concurrent clients; may be repeated.")] = None,
+    streams: Annotated[list[int] | None, typer.Option(min=1, help="Live streams at a time; may be repeated.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Times that each target gets its turn.")] = 3,
+    quick: Annotated[bool, typer.Option("--quick", help="One round, few streams: does it all work?")] = False,
+    output: Annotated[Path | None, typer.Option("--json", help="Where the JSON goes.")] = None,
+) -> None:
+    """Transcribe files: faster-whisper in process, by Triton, the whole stack; live streams; word error rates.
+
+    Example: `tools/bench asr --data speech/`
+    """
+    settings = fleet_settings()
+    folder = settings.state_dir / "benchmark"
+    numbers = (tuple(clients or (1, 4, 8)), tuple(streams or (1, 2, 4, 8)), rounds)
+    plan = asr_benchmark.Plan(data, *(((8,), (1,), 1) if quick else numbers))
+    with console.status("") as status:
+        manifest = load_manifest(settings.model_manifest)
+        work = asr_benchmark.run(plan, folder, manifest, ModelStore(settings.model_store), status.update)
+        result = asyncio.run(work)
+    rate = "audio s/s"
+    console.print(_table(f"one file of {result.file_seconds:.0f} s", rate, "the engine", result.file))
+    for number in plan.clients:
+        rows = [row for row in result.files if row.clients == number]
+        console.print(_table(f"{result.files_seconds:.0f} s in files, {_clients(number)}", rate, "sequential", rows))
+    console.print(asr_tables(result), _memory({"before": result.before, "after": result.after}))
+    goals = [asdict(goal) for goal in result.goals]
+    shown = {**asdict(plan), "data": str(data)}
+    _write(output or folder / "asr.json", {"plan": shown, **asdict(result), "goals": goals})
 
 
 @app.command()
