@@ -14,8 +14,6 @@ ENCODER_RATE = 50
 """Positions of the encoder a second, two frames each."""
 SHORTEST = 10
 """Frames; the engine finds no times in less."""
-TWICE_THE_TEXT = 2
-"""The engine generates at most half of its `max_length`."""
 
 
 @dataclass(slots=True)
@@ -97,7 +95,7 @@ class Recogniser:
             [list(rows[number].prompt) for number in numbers],
             beam_size=1 if sampling else max(first.beam_size, first.alternatives),
             num_hypotheses=first.alternatives,
-            max_length=max(TWICE_THE_TEXT * first.max_new_tokens, len(first.prompt) + first.max_new_tokens),
+            max_length=_max_length(len(first.prompt), first.max_new_tokens),
             suppress_tokens=list(self.special.suppressed),
             return_scores=True,
             return_no_speech_prob=True,
@@ -130,6 +128,11 @@ class Recogniser:
     def _words(self, reading):
         """Return the tokens of the best text, without time stamps."""
         return [token for token in reading.texts[0] if token < self.special.end_of_text]
+
+
+def _max_length(prompt, new_tokens):
+    """Return what makes the engine generate so many: at most half of it, and with the prompt one more than it."""
+    return max(2 * new_tokens, prompt + new_tokens - 1)
 
 
 def _view(array):

@@ -118,13 +118,13 @@ def _without_padding(prompt, special):
 
 
 def _start(ids, special):
+    """Return <|startoftranscript|> and what follows; the engine would force other tokens into the text."""
     if special.start not in ids:
         return ()
     first = ids.index(special.start)
-    last = first + 1
-    while last < len(ids) and special.start < ids[last] < special.no_timestamps:
-        last += 1
-    return ids[first:last]
+    if not all(special.start < token <= special.no_timestamps for token in ids[first + 1 :]):
+        raise InvalidRequestError(f"prompt: only language, task and <|notimestamps|> may follow token {special.start}")
+    return tuple(token for token in ids[first:] if token != special.no_timestamps)
 
 
 def _check_room(prompt, start, new_tokens, flags):
