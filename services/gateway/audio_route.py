@@ -1,5 +1,6 @@
 """The route of audio: a form with one upload, which waits in a temporary file until all of it is there."""
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, Iterable, Iterator
@@ -91,7 +92,7 @@ class AudioRoute(JsonRoute):
             raise HTTPException(415, "the content-type must be multipart/form-data, as of curl -F")
         stack: AsyncExitStack = request.scope[_EXIT_STACK]
         form = await _form(request, stack.enter_context(self.uploads.lease()))
-        stack.push_async_callback(form.close)
+        stack.callback(_close, form)
         # Everything in a form is text, so here, and only here, numbers are read from it.
         return self._body.validate_python(_values(form.multi_items()), strict=False)
 
@@ -120,6 +121,13 @@ async def _form(request: Request, lease: Lease) -> FormData:
         _log.exception("an upload could not be written to a temporary file")
         message = "there is no room for uploads at the moment; try again later"
         raise ServiceError(Kind.UNAVAILABLE, message, retry_after=RETRY_AFTER_SECONDS) from None
+
+
+def _close(form: FormData) -> None:
+    """Close the uploads. Waits for nothing, as whoever serves a request may be cancelled once it is answered."""
+    for _, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            asyncio.get_running_loop().run_in_executor(None, value.file.close)
 
 
 def _values(items: Iterable[tuple[str, UploadFile | str]]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from services.common.telemetry import SECONDS, Telemetry, inject
 from services.gateway.access.caller import First, charged, current
 from services.gateway.addresses import Address
 from services.gateway.changes import Changes
+from services.gateway.ending import Ending
 from services.gateway.resolution import Endpoint, resolve
 from services.gateway.retry_budget import RetryBudget
 
@@ -108,6 +109,11 @@ class Backend:
     def deployed(self) -> bool:
         """Whether the settings name any address of it."""
         return bool(self._places)
+
+    @property
+    def timeout(self) -> float:
+        """Deadline in seconds of a call that brings none."""
+        return self._limits.timeout
 
     @property
     def serving(self) -> bool:
@@ -267,9 +273,14 @@ class Backend:
         timeout = max(deadline - time.monotonic(), 0.0)
         with self._observed(path, timeout), address.leased() as channel:
             call = begin(channel, timeout)
+            ending = Ending(call)
             try:
                 async for message in call:
                     yield message
+            except grpc.aio.AioRpcError as error:
+                meant = await ending.meant(error)
+                if meant.code() is not grpc.StatusCode.OK:
+                    raise meant from None
             finally:
                 call.cancel()
 

@@ -1,3 +1,3 @@
-from tests.integration.gateway.conftest import embedding, gateway, llm, llm_gateway
+from tests.integration.gateway.conftest import asr, asr_gateway, embedding, gateway, llm, llm_gateway
 
-__all__ = ["embedding", "gateway", "llm", "llm_gateway"]
+__all__ = ["asr", "asr_gateway", "embedding", "gateway", "llm", "llm_gateway"]

@@ -1,6 +1,5 @@
 """`POST /v1/audio/transcriptions` and `/v1/audio/translations`."""
 
-import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -16,7 +15,7 @@ from services.gateway.backends import Backend, Method
 from services.gateway.directory import Directory
 from services.gateway.errors import RESPONSES, rename
 from services.gateway.pieces import Call
-from services.gateway.schemas.audio import AudioRequest, AudioResponse, ServerVad
+from services.gateway.schemas.audio import AudioRequest, AudioResponse
 from services.gateway.schemas.common import TimeoutMs, seconds
 from services.gateway.settings import GatewaySettings
 from services.gateway.subtitles import SRT_TYPE, VTT_TYPE
@@ -81,7 +80,6 @@ async def _requests(body: AudioRequest, task: Task) -> AsyncIterator[pb.Transcri
 
 def to_config(body: AudioRequest, task: Task) -> pb.TranscriptionConfig:
     """Return what is wanted as the service takes it."""
-    strategy = body.chunking_strategy
     return pb.TranscriptionConfig(
         model=body.model or "",
         language=body.language or "",
@@ -90,7 +88,7 @@ def to_config(body: AudioRequest, task: Task) -> pb.TranscriptionConfig:
         hot_words=body.hotwords or body.keywords,
         temperature=body.temperature or None,  # of OpenAI's 0 the service's unset is the meaning
         word_timestamps="word" in body.granularities,
-        speech_threshold=strategy.threshold if isinstance(strategy, ServerVad) else None,
+        speech_threshold=body.chunking_strategy.threshold if body.chunking_strategy else None,
     )
 
 
@@ -113,8 +111,8 @@ async def _telling(replies: Messages, model: str | None, directory: Directory) -
 
 def _public(field: str) -> str:
     """Return the form's name of a field of the service."""
-    field = _FIELDS.get(field, field)
-    return re.sub(r"^config\.", "", field)
+    name, bracket, position = field.partition("[")
+    return _FIELDS.get(name, name).removeprefix("config.") + bracket + position
 
 
 def _documented() -> dict[str, Any]:

@@ -4,13 +4,31 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from fastapi import UploadFile
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
-from services.gateway.schemas.common import ModelId, RequestBody, Text, fault
+from services.gateway.schemas.common import ModelId, RequestBody, Text, fault, wrong
 
-MOST_HOT_WORDS = 100  # of the contract
+MOST_HOT_WORDS, LONGEST_HOT_WORD = 100, 100  # of the service
 
-Word = Annotated[Text, StringConstraints(min_length=1, max_length=256)]
+
+def _at_most(characters: int) -> AfterValidator:
+    def check(value: str) -> str:
+        if len(value) > characters:
+            raise wrong(f"has {len(value)} characters; it takes up to {characters}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _read_strategy(value: Any) -> Any:
+    if value == "auto":
+        return None
+    if not isinstance(value, dict):
+        raise wrong("must be 'auto', or an object with type and threshold")
+    return value
+
+
+Word = Annotated[Text, _at_most(LONGEST_HOT_WORD)]
 Granularity = Literal["word", "segment"]
 Milliseconds = Annotated[int, Field(ge=0, le=60_000)]
 
@@ -25,6 +43,11 @@ class ServerVad(RequestBody):
     """Accepted; how a file is cut is the service's own choice."""
     silence_duration_ms: Milliseconds | None = None
     """Accepted, as `prefix_padding_ms`."""
+
+
+Strategy = Annotated[
+    ServerVad | None, BeforeValidator(_read_strategy, json_schema_input_type=Literal["auto"] | ServerVad)
+]
 
 
 class AudioRequest(RequestBody):
@@ -44,7 +67,7 @@ class AudioRequest(RequestBody):
     """WAV, FLAC, MP3, OGG, M4A, MP4 or WebM. The file decides what it is, not its name or media type."""
     model: ModelId | None = None
     """Id of the model. Default: the first one of the service."""
-    language: Annotated[Text, StringConstraints(max_length=64)] | None = None
+    language: Annotated[Text, _at_most(64)] | None = None
     """What is spoken, as ISO 639-1 code or English name. Default: it is detected."""
     prompt: Text | None = None
     """Text that comes before: the model goes on in its spelling and style. Its last 223 tokens count."""
@@ -56,10 +79,10 @@ class AudioRequest(RequestBody):
     """Only with verbose_json: `segment` (default), `word`."""
     stream: bool | None = None
     """Send the text segment by segment, as server-sent events; only as json or text."""
-    chunking_strategy: Literal["auto"] | ServerVad | None = None
+    chunking_strategy: Strategy = None
     """`auto`, or how speech is told from silence."""
     hotwords: Annotated[list[Word], Field(max_length=MOST_HOT_WORDS)] | None = None
-    """Words that are likely to be said: names, terms. At most 100."""
+    """Words that are likely to be said: names, terms. At most 100, of 100 characters."""
     keywords: Annotated[list[Word], Field(max_length=MOST_HOT_WORDS)] | None = None
     """OpenAI's name of `hotwords`."""
 
