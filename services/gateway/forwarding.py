@@ -4,10 +4,12 @@ Metadata, deadline, cancellation, initial and trailing metadata and the status p
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+import functools
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import grpc
+from google.protobuf import descriptor_pool
 
 from services.common import request_context
 from services.common.errors import ServiceError, from_rpc_error
@@ -89,7 +91,7 @@ class Requests:
         return message
 
 
-async def forward(method: str, backend: Backend, requests: Requests, context: Context) -> AsyncIterator[bytes]:
+async def forward(method: str, backend: Backend, requests: Requests, context: Context) -> AsyncGenerator[bytes, None]:
     """Make the call on an address of `backend` and yield its responses; end with its status."""
 
     async def first() -> bytes:
@@ -103,7 +105,7 @@ async def forward(method: str, backend: Backend, requests: Requests, context: Co
         requests.check = charge.check
         address: Address | None = await backend.pick()
         while address is not None:
-            attempt = _Attempt(method, address, requests, context)
+            attempt = _Attempt(method, address, requests, context, backend.timeout)
             async for response in attempt.responses():
                 charge.count_raw(response)
                 yield response if caller is None else await caller.shown(method, response)
@@ -115,8 +117,9 @@ async def forward(method: str, backend: Backend, requests: Requests, context: Co
 class _Attempt:
     """The call on one address."""
 
-    def __init__(self, method: str, address: Address, requests: Requests, context: Context) -> None:
+    def __init__(self, method: str, address: Address, requests: Requests, context: Context, longest: float) -> None:
         self._method, self._address, self._requests, self._context = method, address, requests, context
+        self._longest = longest
         self.answered = False
         self.error: grpc.aio.AioRpcError | None = None
         self._trailing: Metadata = ()
@@ -126,7 +129,7 @@ class _Attempt:
         metadata = (*_passed_on(_pairs(self._context.invocation_metadata())), *onward())
         with self._address.leased() as channel:
             call = channel.stream_stream(self._method, None, None)(
-                aiter(self._requests), timeout=self._context.time_remaining(), metadata=metadata
+                aiter(self._requests), timeout=self._timeout(), metadata=metadata
             )
             try:
                 initial = _pairs(await call.initial_metadata())
@@ -146,6 +149,11 @@ class _Attempt:
             finally:
                 call.cancel()
 
+    def _timeout(self) -> float | None:
+        """Return the caller's deadline, else the gateway's: none for streams, whose caller may go on as it likes."""
+        remaining = self._context.time_remaining()
+        return self._longest if remaining is None and not _streams_requests(self._method) else remaining
+
     async def finish(self) -> None:
         """Give the caller the status and the trailing metadata of the call."""
         if self.error is None:
@@ -162,6 +170,15 @@ async def _next_address(backend: Backend, address: Address, attempt: _Attempt, r
     if not backend.may_retry(address, from_rpc_error(attempt.error)):
         return None
     return await backend.pick(excluding=address)
+
+
+@functools.cache
+def _streams_requests(method: str) -> bool:
+    try:
+        found = descriptor_pool.Default().FindMethodByName(method[1:].replace("/", "."))
+    except KeyError:
+        return False
+    return bool(found.client_streaming)
 
 
 def _pairs(metadata: Iterable[Any] | None) -> Metadata:

@@ -13,16 +13,16 @@ from starlette.types import Receive, Scope, Send
 
 from services.common.contract import datatype
 from services.common.errors import ServiceError, invalid
+from services.common.kserve import TYPED_ERRORS
 from services.common.triton import service_pb2
 from services.gateway.backends import Backend, Method
 from services.gateway.infer_http import set_parameters
-from services.gateway.kserve import PREFIX
+from services.gateway.kserve import PREFIX, STREAM
 from services.gateway.schemas.kserve import GenerateRequest
 from services.gateway.tensor_json import from_raw, to_raw
 
 INFER = Method(f"{PREFIX}ModelInfer", service_pb2.ModelInferRequest, service_pb2.ModelInferResponse)
-STREAM_INFER = Method(f"{PREFIX}ModelStreamInfer", service_pb2.ModelInferRequest, service_pb2.ModelStreamInferResponse)
-TYPED_ERRORS = (("triton_grpc_error", "true"),)
+STREAM_INFER = Method(STREAM, service_pb2.ModelInferRequest, service_pb2.ModelStreamInferResponse)
 _LARGEST = 2**63 - 1
 
 
@@ -54,7 +54,7 @@ async def run(
     if not config.model_transaction_policy.decoupled:
         yield _answer(await backend.call(INFER, request, timeout))
         return
-    async with aclosing(backend.stream(STREAM_INFER, request, timeout, TYPED_ERRORS)) as replies:
+    async with aclosing(backend.stream(STREAM_INFER, request, timeout, (TYPED_ERRORS,))) as replies:
         async for reply in replies:
             if reply.infer_response.outputs:
                 yield _answer(reply.infer_response)

@@ -1,6 +1,7 @@
 """The gRPC port: which call goes where."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -14,7 +15,8 @@ from services.gateway.access.grpc_gate import GrpcGate
 from services.gateway.backends import Backend
 from services.gateway.fleet import Fleet
 from services.gateway.forwarding import Context, Requests, forward
-from services.gateway.kserve import PREFIX, KServe
+from services.gateway.kserve import PREFIX, STREAM, KServe
+from services.gateway.kserve_stream import ModelStream
 from services.gateway.reflection import add_reflection
 
 
@@ -22,7 +24,7 @@ class Forwarder(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """Takes every call there is: by service name to its backend, KServe by model name, the rest is refused."""
 
     def __init__(self, fleet: Fleet, kserve: KServe) -> None:
-        self._kserve = kserve
+        self._kserve, self._directory = kserve, kserve.directory
         self._backends = {name: service.backend for service in fleet.services for name in service.grpc_names}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -30,6 +32,11 @@ class Forwarder(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         method = handler_call_details.method
 
         async def handle(incoming: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+            if method == STREAM:
+                async with aclosing(ModelStream(method, self._directory, context).responses(incoming)) as responses:
+                    async for response in responses:
+                        yield response
+                return
             requests = Requests(incoming)
             target = await self._target(method, requests)
             if isinstance(target, bytes):

@@ -9,14 +9,16 @@ from typing import Any, cast
 
 from google.protobuf.message import DecodeError
 
-from services.common.errors import ServiceError, invalid
+from services.common.errors import Kind, ServiceError, invalid
 from services.common.triton import service_pb2
+from services.gateway.access.caller import covered
 from services.gateway.backends import Backend, Method, Request, Response
 from services.gateway.directory import REPOSITORY_INDEX, Directory
 from services.gateway.fleet import LIST_SECONDS
 from services.gateway.forwarding import Requests
 from services.gateway.health import GatewayHealth
 from services.gateway.version import release
+from services.gateway.wire import text_field
 
 PREFIX = "/inference.GRPCInferenceService/"
 EXTENSIONS = (
@@ -28,7 +30,23 @@ EXTENSIONS = (
     "statistics",
 )
 """Those of Triton's extensions that a client can use through the gateway."""
-BY_MODEL = frozenset({"ModelInfer", "ModelStreamInfer", "ModelReady", "ModelMetadata", "ModelConfig"})
+STREAM = f"{PREFIX}ModelStreamInfer"
+BY_MODEL = frozenset({"ModelInfer", "ModelReady", "ModelMetadata", "ModelConfig"})
+NO_LOADING = "models are chosen when the fleet starts: see docs/models.md"
+NO_TRACING = "traces leave by OTLP: set OTEL_EXPORTER_OTLP_ENDPOINT for the services"
+NO_LOGGING = "the level of logs is set by FLOTILLA_LOG_LEVEL when the fleet starts"
+NO_SHARED_MEMORY = "shared memory is not offered; send the tensors themselves"
+_REFUSED = {
+    "RepositoryModelLoad": NO_LOADING,
+    "RepositoryModelUnload": NO_LOADING,
+    "TraceSetting": NO_TRACING,
+    "LogSettings": NO_LOGGING,
+    **{
+        f"{kind}SharedMemory{what}": NO_SHARED_MEMORY
+        for kind in ("System", "Cuda")
+        for what in ("Status", "Register", "Unregister")
+    },
+}
 STATISTICS = Method(f"{PREFIX}ModelStatistics", service_pb2.ModelStatisticsRequest, service_pb2.ModelStatisticsResponse)
 
 
@@ -36,7 +54,7 @@ class KServe:
     """What of KServe is the gateway's own work."""
 
     def __init__(self, health: GatewayHealth, directory: Directory) -> None:
-        self._health, self._directory, self._release = health, directory, release()
+        self._health, self.directory, self._release = health, directory, release()
         self._answers: dict[str, Callable[[bytes], Awaitable[Any]]] = {
             "ServerLive": self._live,
             "ServerReady": self._ready,
@@ -52,15 +70,16 @@ class KServe:
         first = await requests.first() or b""
         if answer := self._answers.get(method):
             return cast(bytes, (await answer(first)).SerializeToString())
-        # Field 1 of every KServe request that names a model is the name, so one message type reads them all.
-        name = _parse(service_pb2.ModelReadyRequest, first).name
+        name = text_field(first, 1)  # in every KServe request that names a model
         if method == "ModelStatistics" and not name:
             request = _parse(service_pb2.ModelStatisticsRequest, first)
             return cast(bytes, (await self.statistics(request)).SerializeToString())
-        return await self._directory.backend_of(name)
+        return await self.directory.backend_of(name)
 
     def serves(self, method: str) -> bool:
-        """Whether the gateway passes `method` on or answers it. It manages no models and no shared memory."""
+        """Whether the gateway passes `method` on or answers it. Raises UNIMPLEMENTED for what Triton alone does."""
+        if why := _REFUSED.get(method):
+            raise ServiceError(Kind.UNIMPLEMENTED, f"{PREFIX}{method} is not served here: {why}", code="not_served")
         return method in BY_MODEL or method in self._answers or method == "ModelStatistics"
 
     def metadata(self) -> Any:
@@ -68,21 +87,22 @@ class KServe:
         return service_pb2.ServerMetadataResponse(name="flotilla", version=self._release, extensions=EXTENSIONS)
 
     async def index(self, request: Any, timeout: float | None = None) -> Any:
-        """Return the RepositoryIndexResponse of all services that answer within `timeout` seconds."""
-        merged = service_pb2.RepositoryIndexResponse()
-        for reply in await self._ask_all(REPOSITORY_INDEX, request, timeout):
-            merged.MergeFrom(reply)
-        return merged
+        """Return the RepositoryIndexResponse of all services that answer within `timeout` seconds.
+
+        Here and in `statistics` are only models that the caller may use.
+        """
+        replies = await self._ask_all(REPOSITORY_INDEX, request, timeout)
+        models = [model for reply in replies for model in reply.models if await covered(model.name)]
+        return service_pb2.RepositoryIndexResponse(models=models)
 
     async def statistics(self, request: Any) -> Any:
         """Return the ModelStatisticsResponse of the model that is named, or of all services that answer."""
         if request.name:
-            backend = await self._directory.backend_of(request.name)
+            backend = await self.directory.backend_of(request.name)
             return await backend.call(STATISTICS, request)
-        merged = service_pb2.ModelStatisticsResponse()
-        for reply in await self._ask_all(STATISTICS, request):
-            merged.MergeFrom(reply)
-        return merged
+        replies = await self._ask_all(STATISTICS, request)
+        rows = [row for reply in replies for row in reply.model_stats if await covered(row.name)]
+        return service_pb2.ModelStatisticsResponse(model_stats=rows)
 
     async def _live(self, _: bytes) -> Any:
         return service_pb2.ServerLiveResponse(live=True)

@@ -14,7 +14,7 @@ from services.gateway import generate, infer_http
 from services.gateway.backends import Backend, Method
 from services.gateway.directory import Directory
 from services.gateway.health import GatewayHealth
-from services.gateway.kserve import PREFIX, KServe
+from services.gateway.kserve import NO_LOADING, NO_LOGGING, NO_SHARED_MEMORY, NO_TRACING, PREFIX, KServe
 from services.gateway.kserve_route import KSERVE_RESPONSES, kserve_route
 from services.gateway.message_json import as_json
 from services.gateway.schemas.common import TimeoutMs, seconds
@@ -25,12 +25,12 @@ _METADATA = Method(f"{PREFIX}ModelMetadata", service_pb2.ModelMetadataRequest, s
 _READY = Method(f"{PREFIX}ModelReady", service_pb2.ModelReadyRequest, service_pb2.ModelReadyResponse)
 Model = Annotated[str, Path(description="Its name in Triton; POST /v2/repository/index lists them.")]
 _REFUSED = {
-    "/v2/repository/models/{model}/{action}": "models are chosen when the fleet starts: see docs/models.md",
-    "/v2/trace/setting": "traces leave by OTLP: set OTEL_EXPORTER_OTLP_ENDPOINT for the services",
-    "/v2/models/{model}/trace/setting": "traces leave by OTLP: set OTEL_EXPORTER_OTLP_ENDPOINT for the services",
-    "/v2/logging": "the level of logs is set by FLOTILLA_LOG_LEVEL when the fleet starts",
-    "/v2/systemsharedmemory/{rest:path}": "shared memory is not offered; send tensors as binary data",
-    "/v2/cudasharedmemory/{rest:path}": "shared memory is not offered; send tensors as binary data",
+    "/v2/repository/models/{model}/{action}": NO_LOADING,
+    "/v2/trace/setting": NO_TRACING,
+    "/v2/models/{model}/trace/setting": NO_TRACING,
+    "/v2/logging": NO_LOGGING,
+    "/v2/systemsharedmemory/{rest:path}": NO_SHARED_MEMORY,
+    "/v2/cudasharedmemory/{rest:path}": NO_SHARED_MEMORY,
 }
 
 

@@ -15,6 +15,7 @@ from services.common.errors import Kind, ServiceError, invalid
 from services.common.health import Health
 from services.common.interceptors import Boundary
 from services.common.server import grpc_server
+from services.common.triton import service_pb2, service_pb2_grpc
 from tests.integration.gateway.fake_embedding import telemetry
 
 CLASSIFIER, DETECTOR, READER, FACE_FINDER = "fake-classifier", "fake-detector", "fake-reader", "fake-faces"
@@ -32,7 +33,7 @@ LANDMARKS = [pb.Point(x=i / 10, y=0.5) for i in range(5)]
 
 
 @dataclass
-class FakeVision(vision_pb2_grpc.VisionServiceServicer):
+class FakeVision(vision_pb2_grpc.VisionServiceServicer, service_pb2_grpc.GRPCInferenceServiceServicer):
     """One replica."""
 
     address: str = ""
@@ -107,11 +108,23 @@ class FakeVision(vision_pb2_grpc.VisionServiceServicer):
         ]
         return pb.ListModelsResponse(models=models)
 
+    async def RepositoryIndex(self, request: Any, context: Any) -> Any:
+        reply = service_pb2.RepositoryIndexResponse()
+        reply.models.add(name=CLASSIFIER.replace("-", "_"), version="1", state="READY")
+        return reply
+
+    async def ModelStreamInfer(self, request_iterator: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        await context.send_initial_metadata((("x-vision", "yes"),))
+        async for request in request_iterator:
+            answer = service_pb2.ModelInferResponse(model_name=request.model_name, id=request.id)
+            yield service_pb2.ModelStreamInferResponse(infer_response=answer)
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator["FakeVision"]:
         """Serve on a port of loopback while the block runs."""
         server = grpc_server(64 * 1024 * 1024, [Boundary(telemetry(), lambda: False)])
         vision_pb2_grpc.add_VisionServiceServicer_to_server(self, server)
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, server)
         health_pb2_grpc.add_HealthServicer_to_server(self.health.grpc, server)
         self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         await server.start()

@@ -31,6 +31,8 @@ class Gateway:
 
     http: httpx.AsyncClient
     http_port: int
+    grpc_port: int
+    grpc_port: int
     grpc: grpc.aio.Channel
     fleet: Fleet
     health: GatewayHealth
@@ -87,7 +89,7 @@ async def running(
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{http.port}", trust_env=False, timeout=30) as client,
             grpc.aio.insecure_channel(f"127.0.0.1:{listener.port}") as channel,
         ):
-            yield Gateway(client, http.port, channel, fleet, health, instruments)
+            yield Gateway(client, http.port, listener.port, channel, fleet, health, instruments)
     finally:
         for task in background:
             task.cancel()
