@@ -2,8 +2,9 @@
 """A speech service without a model: says what it is told to say, counts what it hears, fails when told to."""
 
 import asyncio
+import functools
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,13 +91,17 @@ class FakeAsr(asr_pb2_grpc.AsrServiceServicer, riva_grpc.RivaSpeechRecognitionSe
     deaf: bool = False
     """Takes the configuration and no audio until released."""
     refusal: Exception | None = None
-    """Raised before anything is read."""
+    """Raised before any audio is read."""
+    most_pieces: int = 0
+    """Pieces after which a live stream ends; 0: when its caller ends it."""
     entered: asyncio.Event = field(default_factory=asyncio.Event)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
     script: Callable[[Heard], Any] = lambda _: WHOLE
     """The answer: messages to send, errors to raise, and coroutine functions to wait for."""
     health: Health = field(default_factory=lambda: Health.of([], []))
+    stop: Callable[[], Awaitable[None]] = field(init=False)
+    """Stops the server, and whatever it is doing."""
 
     async def hang(self) -> None:
         """A step of a script: wait until cancelled or released."""
@@ -169,11 +174,15 @@ class FakeAsr(asr_pb2_grpc.AsrServiceServicer, riva_grpc.RivaSpeechRecognitionSe
             heard.config = (await anext(aiter(requests))).streaming_config
             if not heard.config.config.sample_rate_hertz:
                 raise invalid("config.sample_rate_hertz", "config.sample_rate_hertz is required")
+            if self.refusal is not None:
+                raise self.refusal
             if self.deaf:
                 await self.hang()
             async for request in requests:
                 heard.add(request.audio_content)
                 yield _streamed(f"piece {len(heard.pieces)}", is_final=False)
+                if len(heard.pieces) == self.most_pieces:
+                    break
             heard.ended = True
             yield _streamed(TEXT, is_final=True)
 
@@ -189,6 +198,7 @@ class FakeAsr(asr_pb2_grpc.AsrServiceServicer, riva_grpc.RivaSpeechRecognitionSe
         riva_grpc.add_RivaSpeechRecognitionServicer_to_server(self, server)
         health_pb2_grpc.add_HealthServicer_to_server(self.health.grpc, server)
         self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        self.stop = functools.partial(server.stop, None)
         await server.start()
         await self.health.open()
         try:
