@@ -12,7 +12,15 @@ from services.common.triton import model_config_pb2
 
 TEMPLATE = "whisper_base"
 VOCABULARY, SELFTEST = "tokenizer.json", "selftest.npz"
-ENGINE_FILES = ("model.bin", "config.json", "vocabulary.txt", VOCABULARY)
+_ENGINE_FILES = ("model.bin", "config.json", VOCABULARY)
+_WORDS = ("vocabulary.txt", "vocabulary.json")
+"""The same in the two formats that CTranslate2 has had; a model has one of them."""
+
+
+def engine_files(files: Mapping[str, Path]) -> dict[str, Path]:
+    """Return what the engine reads of the `files` of a model. KeyError names one that is missing."""
+    words = next((name for name in _WORDS if name in files), _WORDS[0])
+    return {name: files[name] for name in (*_ENGINE_FILES, words)}
 
 
 def runtime_model(model: Model, files: Mapping[str, Path], threads: int) -> RuntimeModel:
@@ -27,6 +35,4 @@ def runtime_model(model: Model, files: Mapping[str, Path], threads: int) -> Runt
         config.name = name
         config.parameters["threads"].string_value = str(threads)
 
-    return RuntimeModel(
-        name, {file: files[file] for file in ENGINE_FILES}, folder=name if own else TEMPLATE, adapt=adapt
-    )
+    return RuntimeModel(name, engine_files(files), folder=name if own else TEMPLATE, adapt=adapt)

@@ -54,6 +54,8 @@ def read_window(
     model = ctranslate2.models.Whisper(str(folder), device="cpu", compute_type=compute_type)
     if model.is_multilingual != multilingual:
         raise ExportRefusedError(f"multilingual is {str(multilingual).lower()} in the manifest, but not in the files")
+    if model.n_mels != len(mel):
+        raise ExportRefusedError(f"the model takes {model.n_mels} mel bands; served are {len(mel)}")
     encoded = model.encode(ctranslate2.StorageView.from_array(np.ascontiguousarray(mel[None])), to_cpu=True)
     prompt = [ids.start, *ids.english]
     result = model.generate(encoded, [prompt], beam_size=1, max_length=2 * LONGEST, return_scores=True)[0]

