@@ -7,6 +7,7 @@ import pytest
 from services.common.contract import datatype, of_config
 from services.common.manifest import load_manifest, triton_name
 from services.common.runtime_repository import MODEL_REPOSITORY, read_config
+from services.asr import model as asr
 from services.embedding import model as embedding
 from services.llm import model as llm
 from services.vision import model as vision
@@ -19,6 +20,7 @@ CONTRACTS = {
     for service, contracts in (
         ("embedding", embedding.contracts),
         ("llm", llm.contracts),
+        ("asr", asr.contracts),
         ("vision", vision.contracts),
     )
     for model in load_manifest().for_service(service)

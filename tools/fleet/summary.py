@@ -51,6 +51,11 @@ for piece in service.Chat(request):
 PYTHON
 """
 
+_ASR = """\
+# A sentence read aloud; WAV, MP3, OGG, M4A, WebM and others do as well:
+curl http://{http}/v1/audio/transcriptions -F model=whisper-base -F file=@tools/export/speech.flac
+"""
+
 _VISION = """\
 curl http://{http}/v1/classify -F file=@photo.jpg   # also /v1/detect, /v1/faces, /v1/ocr
 curl http://{http}/v1/detect -F file=@photo.jpg -F annotate=true -H 'Accept: image/jpeg' -o found.jpg
@@ -65,7 +70,7 @@ _GATEWAY = """\
 curl http://{http}/v1/models
 """
 
-REQUESTS = {"llm": _LLM, "embedding": _EMBEDDING, "vision": _VISION, GATEWAY.name: _GATEWAY}
+REQUESTS = {"llm": _LLM, "embedding": _EMBEDDING, "asr": _ASR, "vision": _VISION, GATEWAY.name: _GATEWAY}
 """Requests to copy, by service."""
 
 

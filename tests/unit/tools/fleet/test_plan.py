@@ -20,7 +20,7 @@ def test_the_gateway_is_always_chosen_and_last():
 def test_an_unknown_service_is_refused_with_the_known_ones():
     with pytest.raises(Problem, match="no service embeddings") as problem:
         choose(["embeddings"])
-    assert "llm, embedding, vision, gateway" in problem.value.next_step
+    assert "llm, embedding, asr, vision, gateway" in problem.value.next_step
 
 
 def test_port_moves_the_three_ports_of_the_gateway_only(settings):
