@@ -17,6 +17,7 @@ from services.gateway.access.access import API_KEY, AUTHORIZATION
 from services.gateway.access.caller import charged, current
 from services.gateway.addresses import Address
 from services.gateway.backends import Backend, onward
+from services.gateway.ending import Ending
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -131,6 +132,7 @@ class _Attempt:
             call = channel.stream_stream(self._method, None, None)(
                 aiter(self._requests), timeout=self._timeout(), metadata=metadata
             )
+            ending = Ending(call)
             try:
                 initial = _pairs(await call.initial_metadata())
                 if initial:
@@ -141,7 +143,9 @@ class _Attempt:
                     yield response
                 self._trailing = _pairs(await call.trailing_metadata())
             except grpc.aio.AioRpcError as error:
-                self.error = error
+                meant = await ending.meant(error)
+                self._trailing = _pairs(meant.trailing_metadata())
+                self.error = None if meant.code() is grpc.StatusCode.OK else meant
             except asyncio.CancelledError:
                 if self._requests.refused is None:
                     raise
