@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from av import AudioFrame, Packet
+from av.audio.fifo import AudioFifo
 from av.error import FFmpegError
 
 from services.asr.audio import AudioLimits, check_channels
@@ -92,14 +93,15 @@ class _Link:
     def _trimmed(self, frames: list[AudioFrame]) -> Iterator[AudioFrame]:
         """Yield the frames without what stands after the end."""
         for frame in frames:
-            length = frame.samples if self._end is None else min(max(0, self._end - self._decoded), frame.samples)
+            left = frame.samples if self._end is None else max(0, self._end - self._decoded)
             self._decoded += frame.samples
-            if length:
-                yield frame if length == frame.samples else _beginning(frame, length)
+            if left >= frame.samples:
+                yield frame
+            elif left and (part := _beginning(frame, left)):
+                yield part
 
 
-def _beginning(frame: AudioFrame, length: int) -> AudioFrame:
-    samples = frame.to_ndarray()[:, :length].copy()
-    part = AudioFrame.from_ndarray(samples, format=frame.format.name, layout=frame.layout.name)
-    part.sample_rate = frame.sample_rate
-    return part
+def _beginning(frame: AudioFrame, length: int) -> AudioFrame | None:
+    fifo, frame.pts = AudioFifo(), None
+    fifo.write(frame)
+    return fifo.read(length)

@@ -95,8 +95,12 @@ def _has_places(layout: str) -> bool:
 
 
 def _finite(frame: AudioFrame) -> AudioFrame:
-    """Return the frame with infinite samples silenced: a single one would spoil all those around it."""
-    if not frame.format.name.startswith(("flt", "dbl")):
+    """Return the frame with infinite samples silenced: a single one would spoil all those around it.
+
+    Those can be in files of float samples, which are packed. Planar frames are left alone: PyAV 18 reads past the end
+    of the list of planes when there are eight.
+    """
+    if frame.format.name not in ("flt", "dbl"):
         return frame
     samples = frame.to_ndarray()
     if np.abs(samples).max(initial=0.0) <= _LOUDEST:  # not so for NaN

@@ -64,7 +64,9 @@ def video_only(container="mp4"):
 
 def wav(data, rate=RATE, channels=1, bits=16, tag=1, data_bytes=None, extra=b""):
     """A WAV file with any header."""
-    fmt = struct.pack("<HHIIHH", tag, channels, rate, rate * channels * bits // 8 & 0xFFFFFFFF, channels * bits // 8, bits)
+    fmt = struct.pack(
+        "<HHIIHH", tag, channels, rate, rate * channels * bits // 8 & 0xFFFFFFFF, channels * bits // 8, bits
+    )
     size = len(data) if data_bytes is None else data_bytes
     body = b"WAVEfmt " + struct.pack("<I", len(fmt)) + fmt + extra + b"data" + struct.pack("<I", size) + data
     return b"RIFF" + struct.pack("<I", min(len(body), 0xFFFFFFFF)) + body
