@@ -11,6 +11,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from services.common.health import Health
+from services.common.prometheus_text import merged
 from services.common.telemetry import Telemetry
 
 LIVE = {"object": "health.response", "message": "live", "live": True}
@@ -47,7 +48,7 @@ def health_app(
 
     async def metrics(_: Request) -> PlainTextResponse:
         further = await passed_on() if passed_on else ""
-        return PlainTextResponse(telemetry.prometheus_text() + further, media_type=METRICS_TYPE)
+        return PlainTextResponse(merged(telemetry.prometheus_text(), further), media_type=METRICS_TYPE)
 
     return Starlette(
         routes=[

@@ -15,6 +15,7 @@ from services.gateway.fleet import Fleet
 from services.gateway.grpc_server import create_grpc_server
 from services.gateway.health import CONNECT, GatewayHealth
 from services.gateway.kserve import KServe
+from services.gateway.scrape import Scrape
 from services.gateway.settings import GatewaySettings
 
 
@@ -57,7 +58,7 @@ async def main() -> int:
             GrpcListener(grpc_port, boundary, settings.host, settings.grpc_port),
         )
 
-    return await lifecycle.run((settings.host, settings.metrics_port), start)
+    return await lifecycle.run((settings.host, settings.metrics_port), start, Scrape(settings).text)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from services.gateway.routers import (
     tokens,
     vision,
 )
+from services.gateway.scrape import Scrape
 from services.gateway.settings import GatewaySettings
 from services.gateway.version import release
 
@@ -67,7 +68,7 @@ def create_app(  # noqa: PLR0913, PLR0917  # everything that the routes stand on
         audio.create_router(fleet.asr.backend, directory, settings),
         vision.create_router(fleet.vision.backend, directory, remote_images),
         models.create_router(directory),
-        health.create_router(gateway_health, telemetry),
+        health.create_router(gateway_health, telemetry, Scrape(settings)),
         metadata.create_router(directory),
         kserve.create_router(KServe(gateway_health, directory), directory, gateway_health, settings.body_limit_bytes),
     ]

@@ -39,6 +39,11 @@ class GatewaySettings(BaseSettings):
     """Where the vision service listens, as for llm."""
     vision_hold_seconds: float = Field(default=0.0, ge=0, le=600)
     """As for llm."""
+    metrics_addresses: str = ""
+    """Where the metrics of services are, for the gateway's own /metrics: `embedding=host:port`, several with commas.
+    Of a service that is not named: at its gRPC addresses that have its usual gRPC port, on its usual HTTP port."""
+    scrape_timeout_seconds: float = Field(default=2.0, gt=0, le=30)
+    """Longest time the reading of a service's metrics may take."""
     resolve_seconds: float = Field(default=5.0, gt=0)
     """How often names are resolved again."""
     body_limit_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
@@ -83,6 +88,16 @@ class GatewaySettings(BaseSettings):
     @classmethod
     def _hosts(cls, value: str) -> str:
         parse_hosts(value)
+        return value
+
+    @field_validator("metrics_addresses")
+    @classmethod
+    def _metrics(cls, value: str) -> str:
+        for entry in value.split(",") if value.strip() else ():
+            name, _, place = entry.strip().partition("=")
+            host, _, port = place.rpartition(":")
+            if f"{name}_addresses" not in cls.model_fields or name == "metrics" or not host or not port.isdigit():
+                raise ValueError(f"{entry.strip()!r} is not service=host:port")
         return value
 
     @field_validator("llm_addresses", "embedding_addresses", "asr_addresses", "vision_addresses")

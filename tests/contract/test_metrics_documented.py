@@ -87,7 +87,7 @@ async def served_by_vision(tmp_path):
 
 @pytest.fixture
 async def served_by_gateway():
-    async with with_two_replicas() as (gateway, one, _two):
+    async with with_two_replicas(metrics_addresses="embedding=127.0.0.1:1") as (gateway, one, _two):
         one.fail(ServiceError(Kind.NOT_STARTED, "draining"))  # so that a call is made again
         for _ in range(2):
             assert (await gateway.embed()).status_code == 200

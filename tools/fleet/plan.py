@@ -51,6 +51,9 @@ def plan(services: Sequence[Service], settings: FleetSettings, host: str | None,
         GATEWAY.variable(f"{launch.name}_addresses"): f"{reachable(launch.host)}:{launch.grpc_port}"
         for launch in models
     }
+    metrics = ",".join(f"{launch.name}={reachable(launch.host)}:{launch.http_port}" for launch in models)
+    if not is_set(GATEWAY.variable("metrics_addresses")):
+        addresses[GATEWAY.variable("metrics_addresses")] = metrics
     return [*models, _with(gateway, {**absent, **addresses})]
 
 

@@ -4,12 +4,14 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from services.common.http import LIVE, METRICS_TYPE
+from services.common.prometheus_text import merged
 from services.common.telemetry import Telemetry
 from services.gateway.health import GatewayHealth
+from services.gateway.scrape import Scrape
 
 
-def create_router(health: GatewayHealth, telemetry: Telemetry) -> APIRouter:
-    """Return the routes over `health`."""
+def create_router(health: GatewayHealth, telemetry: Telemetry, scrape: Scrape) -> APIRouter:
+    """Return the routes over `health`; `scrape` reads the metrics of the services."""
     router = APIRouter(tags=["health"])
 
     @router.get("/v1/health/live")
@@ -27,7 +29,8 @@ def create_router(health: GatewayHealth, telemetry: Telemetry) -> APIRouter:
     @router.get("/metrics")
     @router.get("/v1/metrics")
     async def metrics() -> Response:
-        """All metrics of the gateway as Prometheus text."""
-        return PlainTextResponse(telemetry.prometheus_text(), media_type=METRICS_TYPE)
+        """All metrics of the gateway and of every service as Prometheus text."""
+        text = merged(telemetry.prometheus_text(), await scrape.text())
+        return PlainTextResponse(text, media_type=METRICS_TYPE)
 
     return router

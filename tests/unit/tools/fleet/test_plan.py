@@ -36,6 +36,7 @@ def test_the_gateway_is_told_where_the_services_are(settings, monkeypatch):
     embedding, gateway = plan(choose(["embedding"]), settings, None, None)
     assert embedding.grpc_port == 51000
     assert gateway.environment["FLOTILLA_GATEWAY_EMBEDDING_ADDRESSES"] == "127.0.0.1:51000"
+    assert gateway.environment["FLOTILLA_GATEWAY_METRICS_ADDRESSES"] == f"embedding=127.0.0.1:{embedding.http_port}"
 
 
 def test_a_service_that_is_not_started_keeps_the_address_of_the_environment(settings, monkeypatch):
