@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from services.common.errors import TABLE
+from services.gateway.schemas.audio import AudioRequest
 from services.gateway.schemas.chat import ChatRequest
 from services.gateway.schemas.completions import CompletionsRequest
 from services.gateway.schemas.embeddings import EmbeddingsRequest
 from services.gateway.schemas.generation import GenerationRequest
 from tests.integration.gateway.fake_embedding import FakeEmbedding
-from tests.integration.gateway.gateway import running
+from tests.integration.gateway.gateway import Gateway, running
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -42,3 +43,17 @@ def test_every_field_of_the_language_routes_is_documented(body: type[GenerationR
     text = (DOCS / "api.md").read_text()
     known = [*body.model_fields, *body.REFUSED]
     assert [field for field in known if not re.search(rf"`{field}`", text)] == []
+
+
+def test_every_field_of_the_audio_routes_is_documented() -> None:
+    text = (DOCS / "api.md").read_text()
+    known = [*AudioRequest.model_fields, *AudioRequest.REFUSED]
+    assert [field for field in known if not re.search(rf"`{field}(\[\])?`", text)] == []
+
+
+async def test_the_audio_routes_have_an_example_to_copy(asr_gateway: Gateway) -> None:
+    paths = (await asr_gateway.http.get("/openapi.json")).json()["paths"]
+    for route in ("transcriptions", "translations"):
+        (kind,) = paths[f"/v1/audio/{route}"]["post"]["requestBody"]["content"].items()
+        assert kind[0] == "multipart/form-data"
+        assert set(kind[1]["example"]) <= AudioRequest.model_fields.keys()

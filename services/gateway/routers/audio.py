@@ -36,7 +36,7 @@ _FIELDS = {
     "config.speech_threshold": "chunking_strategy.threshold",
 }
 
-Audio = Annotated[AudioRequest, Form()]
+Audio = Annotated[AudioRequest, Form(media_type="multipart/form-data")]
 Messages = AsyncGenerator[pb.TranscribeFileResponse, None]
 
 
