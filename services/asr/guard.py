@@ -5,13 +5,17 @@ from services.asr.passage import compression_ratio
 
 MOST_COMPRESSION, LEAST_LOGPROB, MOST_NO_SPEECH = 2.4, -1.0, 0.6
 """Whisper's own limits."""
+_SURE_NO_SPEECH = 0.75
+"""Real speech stays below 0.2; what was invented for silence, noise and music was above this, if never sure itself."""
 LATEST = 0.5
-"""Seconds before the end of the sound after which no segment begins; the end of the one before had them."""
+"""Seconds before the end of the sound after which no segment begins."""
 
 
 def silent(reading: Reading) -> bool:
     """Return whether the model itself thinks that nobody speaks."""
-    return reading.no_speech > MOST_NO_SPEECH and reading.scores[0] < LEAST_LOGPROB
+    score = reading.scores[0]
+    sure = reading.no_speech > _SURE_NO_SPEECH and score < LEAST_LOGPROB / 2
+    return sure or (reading.no_speech > MOST_NO_SPEECH and score < LEAST_LOGPROB)
 
 
 def fault(text: str, score: float) -> str | None:

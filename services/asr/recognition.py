@@ -17,11 +17,11 @@ from services.asr import guard
 from services.asr.audio import SAMPLE_RATE
 from services.asr.instruments import Instruments
 from services.asr.mel import log_mel
-from services.asr.model import MOST_NEW_TOKENS, Reading, Window
+from services.asr.model import FRAMES_PER_SECOND, MOST_NEW_TOKENS, Reading, Window
 from services.asr.options import MOST_ALTERNATIVES, Options, ServedModel
 from services.asr.passage import Alternative, Interim, Passage, Segment, compression_ratio
-from services.asr.vocabulary import Span, Vocabulary, Word
-from services.asr.word_times import trimmed, within
+from services.asr.vocabulary import Vocabulary, Word
+from services.asr.word_times import Interval, placed, trimmed, within
 from services.common.batcher import Batcher
 
 Floats = NDArray[np.float32]
@@ -35,10 +35,22 @@ _SAMPLES_OF_LADDER = 5  # texts of which the likeliest is taken where the temper
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """When a window is read: a lower priority number first, then who has fewer windows waiting before."""
+
+    priority: int = 0
+    waiting: int = 0
+
+
+FIRST = Turn()
+
+
+@dataclass(frozen=True, slots=True)
 class _Sound:
     mel: Floats
     frames: int
     seconds: float
+    speech: Sequence[Interval]
 
 
 class Recognition:
@@ -57,63 +69,72 @@ class Recognition:
         self._beam_size, self._instruments = beam_size, instruments
         self._encoded = lru_cache(maxsize=64)(lambda text: tuple(vocabulary.encode(text)))
 
-    async def read(self, samples: Floats, options: Options, priority: int = 0, before: Sequence[int] = ()) -> Passage:
+    async def read(
+        self,
+        samples: Floats,
+        options: Options,
+        turn: Turn = FIRST,
+        *,
+        before: Sequence[int] = (),
+        speech: Sequence[Interval] = (),
+    ) -> Passage:
         """Return what is said in `samples` [n], at 16 kHz and up to MOST_SECONDS, with care.
 
-        `before` are tokens of the text that comes right before. Raises ServiceError.
+        `before` are tokens of the text that comes right before. `speech` says where there is some, in seconds, where
+        that is known: what is read elsewhere is left out. Raises ServiceError.
         """
-        sound = await _sound(samples)
-        language = options.language or (await self._language([sound], priority))[0]
-        timestamps = options.alternatives == 1
-        prompt = self._prompt(options, language, before, timestamps)
-        reading, temperature = await self._careful(sound, prompt, options, priority)
+        sound = await _sound(samples, speech)
+        language = options.language or (await self._language([sound], turn))[0]
+        prompt = self._prompt(options, language, before, timestamps=options.alternatives == 1)
+        reading, temperature = await self._careful(sound, prompt, options, turn)
         if reading is None:
             return Passage((), language)
         return Passage(tuple(self._segments(reading, sound, options, temperature)), language)
 
     async def interim(
-        self, samples: Floats, options: Options, priority: int = 0, before: Sequence[int] = ()
+        self, samples: Floats, options: Options, turn: Turn = FIRST, before: Sequence[int] = ()
     ) -> Interim:
         """Return the words of `samples` read once, greedily. Raises ServiceError."""
         sound = await _sound(samples)
-        language = options.language or (await self._language([sound], priority))[0]
+        language = options.language or (await self._language([sound], turn))[0]
         prompt = self._prompt(options, language, before, timestamps=False)
         window = Window(sound.mel, sound.frames, prompt, max_new_tokens=_room(prompt), word_times=True)
-        reading = await self._submit(window, priority)
+        reading = await self._submit(window, turn)
         ids = self._vocabulary.text_ids(reading.texts[0])
         if guard.silent(reading):
             ids = []
         words = within(trimmed(self._words(ids, reading, 0)), 0.0, sound.seconds)
         return Interim(tuple(ids), words, reading.scores[0], reading.no_speech)
 
-    async def language_of(self, *windows: Floats, priority: int = 0) -> tuple[str, float]:
+    async def language_of(self, *windows: Floats, turn: Turn = FIRST) -> tuple[str, float]:
         """Return the ISO 639-1 code of the language in windows [n], taken together, and its probability."""
-        return await self._language([await _sound(samples) for samples in windows], priority)
+        return await self._language([await _sound(samples) for samples in windows], turn)
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a text, for `before`."""
         return self._vocabulary.encode(text)
 
-    async def _language(self, sounds: Sequence[_Sound], priority: int) -> tuple[str, float]:
+    async def _language(self, sounds: Sequence[_Sound], turn: Turn) -> tuple[str, float]:
         codes = self._vocabulary.languages
         if len(codes) == 1:
             return codes[0], 1.0
         prompt = self._vocabulary.prompt(codes[0])[:1]
         windows = [Window(sound.mel, sound.frames, prompt, detect_language=True) for sound in sounds]
-        readings = await self._batcher.submit(windows, [window.mel.shape[1] for window in windows], priority)
+        lengths = [window.mel.shape[1] for window in windows]
+        readings = await self._batcher.submit(windows, lengths, turn.priority, turn.waiting)
         weights = [sound.seconds for sound in sounds]
         shares = np.average([reading.languages for reading in readings], axis=0, weights=weights)
         best = int(np.argmax(shares))
         return codes[best], float(shares[best])
 
     async def _careful(
-        self, sound: _Sound, prompt: list[int], options: Options, priority: int
+        self, sound: _Sound, prompt: list[int], options: Options, turn: Turn
     ) -> tuple[Reading | None, float]:
         """Return the reading to believe and its temperature; None where there is none."""
         ladder = LADDER if options.temperature is None else (options.temperature,)
         tried: list[tuple[Reading, float]] = []
         for temperature in ladder:
-            reading = await self._submit(self._window(sound, prompt, options, temperature), priority)
+            reading = await self._submit(self._window(sound, prompt, options, temperature), turn)
             if guard.silent(reading):
                 self._instruments.dropped(self.model.id, "no_speech")
                 return None, temperature
@@ -146,8 +167,9 @@ class Recognition:
             word_times=options.word_timestamps,
         )
 
-    async def _submit(self, window: Window, priority: int) -> Reading:
-        (reading,) = await self._batcher.submit([window], [window.mel.shape[1]], priority)
+    async def _submit(self, window: Window, turn: Turn) -> Reading:
+        lengths = [window.mel.shape[1]]
+        (reading,) = await self._batcher.submit([window], lengths, turn.priority, turn.waiting)
         return reading
 
     def _prompt(self, options: Options, language: str, before: Sequence[int], timestamps: bool) -> list[int]:
@@ -164,21 +186,22 @@ class Recognition:
     def _segments(self, reading: Reading, sound: _Sound, options: Options, temperature: float) -> list[Segment]:
         """Return the segments of a reading, those left out that begin when the sound is over."""
         others = self._alternatives(reading, options.alternatives)
-        segments, position = list[Segment](), 0
+        segments, position, earliest = list[Segment](), 0, 0.0
         for span in self._vocabulary.spans(reading.texts[0], sound.seconds):
             text = self._vocabulary.text(span.ids)
             words = self._words(span.ids, reading, position) if options.word_timestamps else []
             position += len(span.ids)
-            if not guard.spoken(text) or (span.start > 0 and span.start >= sound.seconds - guard.LATEST):
+            times = placed(span.start, span.end, words, sound.speech)
+            if not guard.spoken(text) or times is None or span.start >= max(sound.seconds - guard.LATEST, guard.LATEST):
                 continue
-            start, end, timed = _times(span, words)
+            start, earliest = max(times.start, earliest), max(times.end, earliest)
             segments.append(
                 Segment(
                     start=start,
-                    end=end,
+                    end=earliest,
                     text=text,
                     ids=tuple(span.ids),
-                    words=timed,
+                    words=within(times.words, start, earliest),
                     temperature=temperature,
                     average_logprob=reading.scores[0],
                     compression_ratio=compression_ratio(text),
@@ -208,30 +231,20 @@ class Recognition:
         return tuple(found[: wanted - 1])
 
 
-async def _sound(samples: Floats) -> _Sound:
-    return await asyncio.to_thread(_padded, samples)
+async def _sound(samples: Floats, speech: Sequence[Interval] = ()) -> _Sound:
+    return await asyncio.to_thread(_padded, samples, speech)
 
 
-def _padded(samples: Floats) -> _Sound:
+def _padded(samples: Floats, speech: Sequence[Interval]) -> _Sound:
     seconds = len(samples) / SAMPLE_RATE
     length = max(seconds + TAIL_SECONDS, LEAST_SECONDS)
     silence = np.zeros(math.ceil(length * SAMPLE_RATE) - len(samples), np.float32)
     mel = log_mel(np.concatenate([samples, silence]))
-    return _Sound(mel, max(1, math.ceil(seconds * 100)), seconds)
+    return _Sound(mel, max(1, math.ceil(seconds * FRAMES_PER_SECOND)), seconds, speech)
 
 
 def _room(prompt: Sequence[int]) -> int:
     return min(MOST_NEW_TOKENS // 2, MOST_NEW_TOKENS - len(prompt))
-
-
-def _times(span: Span, words: Sequence[Word]) -> tuple[float, float, tuple[Word, ...]]:
-    """Return where a segment begins and ends, and its words within; words know it better than time stamps do."""
-    timed = trimmed(words)
-    if not timed:
-        return span.start, span.end, ()
-    start = timed[0].start if abs(timed[0].start - span.start) < guard.LATEST else span.start
-    end = max(start, span.end, timed[-1].end if timed[-1].end - span.end < guard.LATEST else span.end)
-    return start, end, within(timed, start, end)
 
 
 def _bare(text: str) -> str:

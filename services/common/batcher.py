@@ -94,9 +94,12 @@ class Batcher(Generic[Item, Result]):
         self._dispatching = False
         self._measure, self._labels = instruments, {"model": model}
 
-    async def submit(self, items: Sequence[Item], lengths: Sequence[int], priority: int = 0) -> list[Result]:
+    async def submit(
+        self, items: Sequence[Item], lengths: Sequence[int], priority: int = 0, waiting: int = 0
+    ) -> list[Result]:
         """Return the results of `items`, in order. Cancelling drops what has not run yet.
 
+        `waiting` is how many items the caller has submitted before that still wait: these take their turn after them.
         Raises what `run` raised for any batch an item was in.
         """
         if not items:
@@ -106,7 +109,9 @@ class Batcher(Generic[Item, Result]):
         entries: list[_Entry[Item, Result]] = []
         for index, (item, length) in enumerate(zip(items, lengths, strict=True)):
             order = next(self._order)
-            entries.append(_Entry(item, length, index, order, (priority, self._virtual_time + index, order), now, call))
+            entries.append(
+                _Entry(item, length, index, order, (priority, self._virtual_time + waiting + index, order), now, call)
+            )
         self._by_length.update(entries)
         self._by_turn.update(entries)
         self._dispatch_soon()
