@@ -46,14 +46,27 @@ class Listener(Protocol):
 class GrpcListener:
     """A gRPC server as a listener."""
 
-    def __init__(self, server: grpc.aio.Server, boundary: Boundary, host: str, port: int) -> None:
+    def __init__(
+        self,
+        server: grpc.aio.Server,
+        boundary: Boundary,
+        host: str,
+        port: int,
+        credentials: grpc.ServerCredentials | None = None,
+    ) -> None:
+        """`credentials` are those of TLS; without any the port speaks plain text."""
         self._server, self._boundary, self._host, self.port = server, boundary, host, port
+        self._credentials = credentials
 
     async def start(self) -> None:
         """Open the port."""
         _bound(self._host, self.port).close()  # gRPC itself would write of a failure to stderr
         try:
-            self.port = self._server.add_insecure_port(f"{_bracketed(self._host)}:{self.port}")
+            address = f"{_bracketed(self._host)}:{self.port}"
+            if self._credentials is None:
+                self.port = self._server.add_insecure_port(address)
+            else:
+                self.port = self._server.add_secure_port(address, self._credentials)
         except RuntimeError as error:
             raise StartupError(f"cannot listen on {self._host}:{self.port} for gRPC: {error}") from None
         await self._server.start()

@@ -2,11 +2,12 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from services.common import telemetry
 from services.common.interceptors import Boundary
-from services.common.server import GrpcListener, HttpListener, Lifecycle, Listener, run
+from services.common.server import Lifecycle, Listener, run
 from services.common.settings import load
 from services.gateway.access.access import access
 from services.gateway.app import create_app
@@ -15,8 +16,10 @@ from services.gateway.fleet import Fleet
 from services.gateway.grpc_server import create_grpc_server
 from services.gateway.health import CONNECT, GatewayHealth
 from services.gateway.kserve import KServe
+from services.gateway.listeners import grpc_listener, http_listener
 from services.gateway.scrape import Scrape
 from services.gateway.settings import GatewaySettings
+from services.gateway.tls import tls
 
 
 async def main() -> int:
@@ -27,35 +30,28 @@ async def main() -> int:
     health, directory = GatewayHealth.over(fleet), Directory(fleet)
     lifecycle = Lifecycle(settings.common, health, instruments)
 
+    def run_along(work: Coroutine[Any, Any, None]) -> None:
+        lifecycle.closing.callback(asyncio.create_task(work).cancel)
+
     async def start() -> Sequence[Listener]:
-        guard = access(settings, directory, instruments)
+        guard, encryption = access(settings, directory, instruments), tls(settings)
         if guard is not None:
             health.keys = guard.keys
-            reloading = asyncio.create_task(guard.keys.follow())
-            lifecycle.closing.callback(reloading.cancel)
+            run_along(guard.keys.follow())
+        if encryption is not None:
+            run_along(encryption.follow())
         lifecycle.closing.push_async_callback(fleet.close)
         with health.phase(CONNECT):
             await fleet.start()
-        following = asyncio.create_task(health.follow())
-        lifecycle.closing.callback(following.cancel)
+        run_along(health.follow())
         boundary = Boundary(instruments, lambda: lifecycle.refusing)
         grpc_port = create_grpc_server(
             fleet, KServe(health, directory), health.grpc, boundary, settings.max_message_bytes, guard
         )
         app = create_app(settings, fleet, directory, health, instruments, guard)
         return (
-            HttpListener(
-                app,
-                settings.host,
-                settings.http_port,
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                timeout_keep_alive=settings.keep_alive_seconds,
-                server_header=False,
-                proxy_headers=False,
-            ),
-            GrpcListener(grpc_port, boundary, settings.host, settings.grpc_port),
+            http_listener(app, settings, encryption),
+            grpc_listener(grpc_port, boundary, settings, encryption),
         )
 
     return await lifecycle.run((settings.host, settings.metrics_port), start, Scrape(settings).text)

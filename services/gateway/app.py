@@ -17,6 +17,7 @@ from services.gateway.fleet import Fleet
 from services.gateway.health import GatewayHealth
 from services.gateway.json_route import Shortcut
 from services.gateway.kserve import KServe
+from services.gateway.origins import allow_origins, listed, trust_proxies
 from services.gateway.remote_images import RemoteImages, parse_hosts
 from services.gateway.routers import (
     audio,
@@ -76,7 +77,8 @@ def create_app(  # noqa: PLR0913, PLR0917  # everything that the routes stand on
         app.include_router(router)
     served = Shortcut(app, (route for router in routers for route in router.routes))
     guarded = served if access is None else HttpGate(served, access)
-    return Edge(_with_limits(guarded, settings), gateway_health, telemetry)
+    limited = allow_origins(_with_limits(guarded, settings), listed(settings.cors_origins))
+    return trust_proxies(Edge(limited, gateway_health, telemetry), listed(settings.trusted_proxies))
 
 
 def _with_limits(app: ASGIApp, settings: GatewaySettings) -> Bodies:

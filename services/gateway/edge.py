@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.common import request_context
 from services.common.health import Health
 from services.common.telemetry import SECONDS, TRACE_PARENT, Telemetry, extract
+from services.gateway.access.caller import current
 from services.gateway.errors import respond, unexpected
 
 _log = logging.getLogger(__name__)
@@ -23,6 +24,21 @@ _CARRIED = (b"x-request-id", b"traceparent", b"tracestate")
 _QUIET = ("/v1/health/live", "/v1/health/ready", "/v2/health/live", "/v2/health/ready", "/metrics", "/v1/metrics")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CLIENT_LEFT = 499
+
+# https://owasp.org/www-project-secure-headers/: answers are data, not pages to frame or to guess the type of.
+_SECURITY = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+)
+_ONLY_HTTPS = (b"strict-transport-security", b"max-age=31536000")
+
+
+def _from(scope: Scope) -> dict[str, str]:
+    """Return who sent a request: address, and the id of the key where one was asked for."""
+    caller = current.get()
+    address = {"client": scope["client"][0]} if scope.get("client") else {}
+    return address if caller is None else {**address, "key": caller.key.id}
 
 
 @dataclass(slots=True)
@@ -58,7 +74,9 @@ class Edge:
             return
         carried = {key.decode(): value.decode("latin-1") for key, value in scope["headers"] if key in _CARRIED}
         identifier = request_context.adopt_request_id(carried.get(request_context.REQUEST_ID))
-        headers = [(b"x-request-id", identifier.encode())]
+        headers = [(b"x-request-id", identifier.encode()), *_SECURITY]
+        if scope["scheme"] == "https":
+            headers.append(_ONLY_HTTPS)
         if self._health.draining:
             headers.append((b"connection", b"close"))
         if TRACE_PARENT in carried:
@@ -92,7 +110,7 @@ class Edge:
                     if exchange.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                         span.set_status(StatusCode.ERROR)
                 if route not in _QUIET:
-                    _log.info("%s %s %d %.1f ms", method, route, exchange.status, seconds * 1000)
+                    _log.info("%s %s %d %.1f ms", method, route, exchange.status, seconds * 1000, extra=_from(scope))
 
     async def _answered(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
         try:

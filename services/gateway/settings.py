@@ -84,6 +84,25 @@ class GatewaySettings(BaseSettings):
     keyless_documents: bool = False
     """Whether /docs, /openapi.json and gRPC reflection need no key."""
 
+    tls_certificate_file: str = ""
+    """Certificate chain in PEM form for the HTTP and the gRPC port; read again when it changes. Empty: no TLS."""
+    tls_key_file: str = ""
+    """The key of the certificate in PEM form, without a password."""
+    tls_client_ca_file: str = ""
+    """Authorities in PEM form that must have signed the certificate of every caller (mTLS). Empty: none needed."""
+    cors_origins: str = ""
+    """Origins whose pages may call from a browser, with commas: https://app.example.com. `*`: all. Empty: none."""
+    trusted_proxies: str = ""
+    """Addresses and networks, with commas, whose X-Forwarded-For and X-Forwarded-Proto are believed. Empty: none."""
+    header_limit_bytes: int = Field(default=32 * 1024, ge=1024)
+    """Largest request line and headers of an HTTP request."""
+    header_limit_count: int = Field(default=100, ge=10)
+    """Most headers of an HTTP request."""
+    header_timeout_seconds: float = Field(default=20.0, gt=0)
+    """Longest time the headers of an HTTP request may take, and a new connection may be silent."""
+    send_timeout_seconds: float = Field(default=60.0, gt=0)
+    """Longest time an HTTP client may leave what is sent to it unread before its connection is cut."""
+
     @field_validator("image_url_hosts")
     @classmethod
     def _hosts(cls, value: str) -> str:

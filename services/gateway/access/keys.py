@@ -10,13 +10,12 @@ from pathlib import Path
 from services.common.errors import Kind, ServiceError
 from services.common.telemetry import Telemetry
 from services.gateway.access.key_file import Key, KeyFileError, digest_of, id_of, read
+from services.gateway.file_stamp import Stamp, stamp_of
 
 _log = logging.getLogger(__name__)
 
 RELOAD_SECONDS = 0.5
 _NO_DIGEST = digest_of("")
-
-_Print = tuple[int, int, int]
 
 
 class Keys:
@@ -25,7 +24,7 @@ class Keys:
     def __init__(self, path: Path, telemetry: Telemetry) -> None:
         """Read the file. Raises KeyFileError."""
         self._path = path
-        self._print = _print_of(path)
+        self._stamp = _stamp(path)
         self._keys = _by_id(path)
         self.fault: str | None = None
         """Why the file as it is now is not in force; None when it is."""
@@ -60,8 +59,8 @@ class Keys:
 
     def _reload(self) -> None:
         try:
-            print_now = _print_of(self._path)
-            if print_now == self._print and self.fault is None:
+            stamp = _stamp(self._path)
+            if stamp == self._stamp and self.fault is None:
                 return
             keys = _by_id(self._path)
         except KeyFileError as error:
@@ -70,17 +69,15 @@ class Keys:
             self.fault = str(error)
             return
         _log.info("%d API keys from %s", len(keys), self._path)
-        self._print, self._keys, self.fault = print_now, keys, None
+        self._stamp, self._keys, self.fault = stamp, keys, None
 
 
 def _by_id(path: Path) -> Mapping[str, Key]:
     return {key.id: key for key in read(path).keys}
 
 
-def _print_of(path: Path) -> _Print:
-    """Return what changes with the file, also where it is a link that is turned to another, as in Kubernetes."""
+def _stamp(path: Path) -> Stamp:
     try:
-        found = path.stat()
+        return stamp_of(path)
     except OSError as error:
         raise KeyFileError(f"cannot read the key file {path}: {error.strerror}") from None
-    return found.st_ino, found.st_mtime_ns, found.st_size

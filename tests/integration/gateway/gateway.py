@@ -11,7 +11,6 @@ import httpx
 from opentelemetry.trace import Tracer
 
 from services.common.interceptors import Boundary
-from services.common.server import GrpcListener, HttpListener
 from services.common.telemetry import Telemetry
 from services.gateway.access.access import access
 from services.gateway.app import create_app
@@ -20,8 +19,10 @@ from services.gateway.fleet import Fleet
 from services.gateway.grpc_server import create_grpc_server
 from services.gateway.health import CONNECT, GatewayHealth
 from services.gateway.kserve import KServe
+from services.gateway.listeners import grpc_listener, http_listener
 from services.gateway.remote_images import RemoteImages
 from services.gateway.settings import GatewaySettings
+from services.gateway.tls import tls
 from tests.integration.gateway.fake_embedding import FakeEmbedding, telemetry
 
 
@@ -31,7 +32,6 @@ class Gateway:
 
     http: httpx.AsyncClient
     http_port: int
-    grpc_port: int
     grpc_port: int
     grpc: grpc.aio.Channel
     fleet: Fleet
@@ -57,6 +57,8 @@ async def running(
     """Run a gateway in front of `addresses` of the embedding service while the block runs."""
     chosen = GatewaySettings(
         **{
+            "http_port": 0,
+            "grpc_port": 0,
             "embedding_addresses": ",".join(addresses),
             "vision_addresses": "",
             "asr_addresses": "",
@@ -75,12 +77,15 @@ async def running(
         health.keys = guard.keys
         background.append(asyncio.create_task(guard.keys.follow()))
     app = create_app(chosen, fleet, directory, health, instruments, guard, remote_images)
-    http = HttpListener(app, "127.0.0.1", 0, http="httptools", ws="none", lifespan="off", server_header=False)
+    encryption = tls(chosen)
+    if encryption is not None:
+        background.append(asyncio.create_task(encryption.follow()))
+    http = http_listener(app, chosen, encryption)
     boundary = Boundary(instruments, lambda: False)
     server = create_grpc_server(
         fleet, KServe(health, directory), health.grpc, boundary, chosen.max_message_bytes, guard
     )
-    listener = GrpcListener(server, boundary, "127.0.0.1", 0)
+    listener = grpc_listener(server, boundary, chosen, encryption)
     await http.start()
     await listener.start()
     await health.open()
