@@ -23,6 +23,8 @@ class AsrSettings(ServiceSettings):
     """Bytes of one file. It is spooled to disk, not held in memory."""
     max_audio_seconds: float = Field(default=4 * 3600.0, gt=0)
     """Length of one file, and of one live stream."""
+    upload_idle_seconds: float = Field(default=60.0, gt=0)
+    """Longest time in which nothing of a file that is being sent comes."""
     max_channels: int = Field(default=8, ge=1, le=8)
     """Channels of audio."""
     max_streams: int = Field(default=8, ge=1)
