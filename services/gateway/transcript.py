@@ -23,12 +23,10 @@ class Transcript:
     def __init__(self) -> None:
         self._segments: list[pb.Segment] = []
         self._summary = pb.Summary()
-        self._text = ""
-
-    @property
-    def text(self) -> str:
+        self.text = ""
         """The whole text so far."""
-        return self._text.rstrip()
+        self._space = ""
+        """What stands between it and what comes next."""
 
     def add(self, message: pb.TranscribeFileResponse) -> str:
         """Take a message of the service and return what it adds to the text."""
@@ -36,8 +34,10 @@ class Transcript:
             self._summary = message.summary
             return ""
         self._segments.append(message.segment)
-        more = message.segment.text if self._text else message.segment.text.lstrip()
-        self._text += more
+        coming = self._space + message.segment.text if self.text else message.segment.text.lstrip()
+        more = coming.rstrip()
+        self._space = coming[len(more) :]
+        self.text += more
         return more
 
     def response(self, body: AudioRequest, task: Task) -> Response:
