@@ -137,7 +137,10 @@ class MediaFile:
         context = self._stream.codec_context
         check_rate(context.sample_rate, self._field)
         check_channels(context.channels, self._limits, self._field)
-        if self._declared_seconds() > self._limits.seconds and size > self._limits.seconds * self._bytes_per_second():
+        declared = self._declared_seconds()
+        if (
+            declared > self._limits.seconds and size > declared * self._bytes_per_second()
+        ):  # else measured, not believed
             raise too_long(self._field, self._limits)
         if self._name in _INDEXED and (second := self._cut_at(size)) is not None:
             raise self._broken(second)

@@ -50,7 +50,7 @@ def encoded(kind, samples, rate=RATE, *, options=None, video=False, layout=None)
     codec, container = KINDS[kind]
     layout = layout or {1: "mono", 2: "stereo"}.get(len(samples), f"{len(samples)} channels")
     with tempfile.NamedTemporaryFile() as file:  # the MP4 writer opens it twice
-        _write(file.name, codec, container, samples, rate, layout, options or {}, video)
+        _write(file.name, codec, container, samples, rate=rate, layout=layout, options=options or {}, video=video)
         return file.read()
 
 
@@ -62,7 +62,7 @@ def video_only(container="mp4"):
     return buffer.getvalue()
 
 
-def wav(data, rate=RATE, channels=1, bits=16, tag=1, data_bytes=None, extra=b""):
+def wav(data, *, rate=RATE, channels=1, bits=16, tag=1, data_bytes=None, extra=b""):
     """A WAV file with any header."""
     fmt = struct.pack(
         "<HHIIHH", tag, channels, rate, rate * channels * bits // 8 & 0xFFFFFFFF, channels * bits // 8, bits
@@ -72,7 +72,7 @@ def wav(data, rate=RATE, channels=1, bits=16, tag=1, data_bytes=None, extra=b"")
     return b"RIFF" + struct.pack("<I", min(len(body), 0xFFFFFFFF)) + body
 
 
-def _write(path, codec, container, samples, rate, layout, options, video):
+def _write(path, codec, container, samples, *, rate, layout, options, video):
     with av.open(path, "w", format=container, options=options) as target:
         pictures = target.add_stream("mpeg4" if container == "mp4" else "vp8", rate=10) if video else None
         experimental = {"strict": "experimental"} if codec == "vorbis" else {}
