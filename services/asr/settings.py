@@ -29,6 +29,8 @@ class AsrSettings(ServiceSettings):
     """Channels of audio."""
     max_streams: int = Field(default=8, ge=1)
     """Live streams at the same time, a stream of separate channels counting once for each of them."""
+    stream_idle_seconds: float = Field(default=30.0, gt=0)
+    """Longest time a live stream may send nothing; silence has to be sent as audio."""
     beam_size: int = Field(default=1, ge=1, le=10)
     """Hypotheses that decoding of files keeps; more is slower and a little better."""
     max_batch_items: int = Field(default=8, ge=1)

@@ -156,3 +156,12 @@ def _begins_word(before: str, text: str) -> bool:
     if text.startswith(" "):
         return True
     return bool(_SPACELESS.match(text)) or (bool(_AFTER_SPACELESS.match(before[-1])) and text[:1].isalnum())
+
+
+def text_of(words: Iterable[Word]) -> str:
+    """Return the text that words make, with spaces where their script has them."""
+    text = ""
+    for word in words:
+        spaceless = not text or (_SPACELESS.match(word.text) and _AFTER_SPACELESS.match(text[-1]))
+        text += word.text if spaceless else f" {word.text}"
+    return text

@@ -124,10 +124,16 @@ class Lifecycle:
     def __init__(self, settings: CommonSettings, health: Health, telemetry: Telemetry) -> None:
         self.health, self.telemetry = health, telemetry
         self.closing = AsyncExitStack()
-        self.refusing = False
+        self.draining = asyncio.Event()
+        """Set once new calls are refused, and those in flight have the grace period to finish."""
         self._settings = settings
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
+
+    @property
+    def refusing(self) -> bool:
+        """Whether new calls are refused."""
+        return self.draining.is_set()
 
     async def run(
         self,
@@ -187,7 +193,7 @@ class Lifecycle:
                 await self._hurry.wait()
         except TimeoutError:
             pass
-        self.refusing = True
+        self.draining.set()
         _log.info("draining: finishing calls in flight")
         await self.health.close()
         await asyncio.gather(*(listener.stop(self._settings.drain_grace_seconds) for listener in opened))

@@ -1,5 +1,6 @@
 """How every service starts: fetch (artifacts, runtime repository), load (Triton), warm (self-test), then serve."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ class Parts:
     admission: Admission
     load: Load
     telemetry: Telemetry
+    draining: asyncio.Event
+    """Set once the service is shutting down: calls that have no end by themselves end soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,8 @@ class _Start:
         boundary = Boundary(self._telemetry, lambda: self._lifecycle.refusing)
         server = grpc_server(settings.max_message_bytes, [boundary])
         with self._health.phase("warm"):
-            await blueprint.register(Parts(triton, configs, admission, load, self._telemetry), server)
+            parts = Parts(triton, configs, admission, load, self._telemetry, self._lifecycle.draining)
+            await blueprint.register(parts, server)
         raw = KServe(triton, configs, admission, self._health, blueprint.cost)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(raw, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health.grpc, server)
