@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from services.common.errors import Kind, ServiceError
 from services.common.triton import service_pb2
-from services.gateway.access.caller import covered
+from services.gateway.access.caller import check_model, covered
 from services.gateway.backends import Backend, Method
 from services.gateway.fleet import LIST_SECONDS, Card, Fleet, Service
 
@@ -62,8 +62,10 @@ class Directory:
     async def backend_of(self, name: str) -> Backend:
         """Return the service that has `name`, a name in Triton or a public id, or had it when it last served.
 
-        Raises NOT_FOUND that lists what is loaded; UNAVAILABLE while a service that may have it was never heard.
+        Raises NOT_FOUND that lists what is loaded; UNAVAILABLE while a service that may have it was never heard;
+        PERMISSION_DENIED where the caller may not use it.
         """
+        await check_model(name, "model_name")
         for entry in await self._current():
             if name in entry.triton_models or any(card.id == name for card in entry.cards):
                 return entry.service.backend

@@ -42,8 +42,9 @@ class Forwarder(grpc.GenericRpcHandler):  # type: ignore[type-arg]
             if isinstance(target, bytes):
                 yield target
                 return
-            async for response in forward(method, target, requests, context):
-                yield response
+            async with aclosing(forward(method, target, requests, context)) as responses:
+                async for response in responses:
+                    yield response
 
         return grpc.stream_stream_rpc_method_handler(handle)
 

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from services.common.errors import Kind, ServiceError, invalid
 from services.common.triton import service_pb2
-from services.gateway.access.caller import covered
+from services.gateway.access.caller import as_gateway, covered
 from services.gateway.backends import Backend, Method, Request, Response
 from services.gateway.directory import REPOSITORY_INDEX, Directory
 from services.gateway.fleet import LIST_SECONDS
@@ -120,9 +120,9 @@ class KServe:
         self, method: Method[Request, Response], request: Request, timeout: float | None = None
     ) -> list[Response]:
         backends = [service.backend for service in self._health.fleet.services if service.backend.serving]
-        replies = await asyncio.gather(
-            *(backend.call(method, request, timeout or LIST_SECONDS) for backend in backends), return_exceptions=True
-        )
+        calls = [backend.call(method, request, timeout or LIST_SECONDS) for backend in backends]
+        with as_gateway():
+            replies = await asyncio.gather(*calls, return_exceptions=True)
         for reply in replies:
             if isinstance(reply, BaseException) and not isinstance(reply, ServiceError):
                 raise reply

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -231,6 +231,23 @@ async def charged(service: str, method: str, first: First) -> AsyncIterator[Char
         raise
     finally:
         await caller.settle(reserved, charge.total(least, cancelled))
+
+
+@contextmanager
+def as_gateway() -> Iterator[None]:
+    """Make calls on behalf of nobody while the block runs: what the caller may not see is left out of the answer."""
+    token = current.set(None)
+    try:
+        yield
+    finally:
+        current.reset(token)
+
+
+async def check_model(name: str, field_name: str) -> None:
+    """Refuse a model that the caller's key, where one is asked for, does not cover. Raises PERMISSION_DENIED."""
+    caller = current.get()
+    if caller is not None:
+        await caller.check_model(name, field_name)
 
 
 async def covered(model: str) -> bool:

@@ -1,5 +1,7 @@
 """The gate of the gRPC port: a key for every call but those about health."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -14,6 +16,7 @@ from services.gateway.access.caller import current
 
 _CREDENTIALS = (AUTHORIZATION, API_KEY)
 _REFLECTION = "/grpc.reflection."
+FIRST_MESSAGE_SECONDS = 1.0
 
 
 class GrpcGate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
@@ -37,14 +40,14 @@ class GrpcGate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         behaviour = handler.stream_stream
 
         async def call(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
-            async with self._entered(method, context), aclosing(behaviour(requests, context)) as responses:
+            async with self._entered(method, requests, context), aclosing(behaviour(requests, context)) as responses:
                 async for response in responses:
                     yield response
 
         return grpc.stream_stream_rpc_method_handler(call, handler.request_deserializer, handler.response_serializer)
 
     @asynccontextmanager
-    async def _entered(self, method: str, context: Context) -> AsyncIterator[None]:
+    async def _entered(self, method: str, requests: AsyncIterator[Any], context: Context) -> AsyncIterator[None]:
         given = context.invocation_metadata() or ()
         credentials = {key: value for key, value in given if key in _CREDENTIALS and isinstance(value, str)}
         try:
@@ -52,6 +55,10 @@ class GrpcGate(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             current.set(caller)
             await caller.enter()
         except ServiceError as error:
+            # A client that is refused while it sends may never see why: https://github.com/grpc/grpc/issues/36066.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
+                    await anext(requests, None)
             if method.startswith(_REFLECTION):  # which the boundary leaves alone
                 status = rpc_status.to_status(to_status(error))
                 await context.abort(status.code, status.details, status.trailing_metadata)

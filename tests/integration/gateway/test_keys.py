@@ -11,6 +11,7 @@ import grpc
 import httpx
 import openai
 import pytest
+from flotilla.asr.v1 import asr_pb2, asr_pb2_grpc
 from flotilla.embedding.v1 import embedding_pb2, embedding_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -21,6 +22,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from services.common.errors import Kind, from_rpc_error
 from services.common.triton import service_pb2, service_pb2_grpc
 from tests.integration.gateway.chat_bodies import USER
+from tests.integration.gateway.fake_asr import MODEL as SPEECH_MODEL
+from tests.integration.gateway.fake_asr import FakeAsr
 from tests.integration.gateway.fake_embedding import MODEL, TRITON_MODEL, FakeEmbedding
 from tests.integration.gateway.fake_llm import MODEL as CHAT_MODEL
 from tests.integration.gateway.fake_llm import FakeLlm
@@ -316,13 +319,33 @@ async def test_grpc_scopes(guarded: Gateway, keys: Keys, embedding: FakeEmbeddin
     assert not listed.models
 
 
-async def test_further_messages_of_a_stream_are_looked_at_too(guarded: Gateway, keys: Keys) -> None:
+async def test_kserve_lists_and_answers_for_covered_models_only(guarded: Gateway, keys: Keys) -> None:
+    for models, listed in (([MODEL], [TRITON_MODEL]), (["other"], [])):
+        headers = await with_key(guarded, keys, models=models)
+        index = await guarded.http.post("/v2/repository/index", json={}, headers=headers)
+        assert [row["name"] for row in index.json()] == listed
+        assert (await guarded.http.get("/v2/models/stats", headers=headers)).status_code == 200
+        for what in ("", "/ready", "/config", "/stats"):
+            response = await guarded.http.get(f"/v2/models/{TRITON_MODEL}{what}", headers=headers)
+            assert (response.status_code == 403) == (not listed), what
+
+
+async def test_every_message_of_a_stream_is_looked_at(guarded: Gateway, keys: Keys) -> None:
     metadata = tuple((await with_key(guarded, keys, models=[MODEL])).items())
     kserve = service_pb2_grpc.GRPCInferenceServiceStub(guarded.grpc)
-    requests = iter([service_pb2.ModelInferRequest(model_name=name) for name in (TRITON_MODEL, "fake_chat")])
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        async for _ in kserve.ModelStreamInfer(requests, metadata=metadata):
-            pass
+    requests = iter([service_pb2.ModelInferRequest(model_name="fake_chat")] * 2)
+    answers = [answer async for answer in kserve.ModelStreamInfer(requests, metadata=metadata)]
+    assert ["does not cover model 'fake_chat'" in answer.error_message for answer in answers] == [True, True]
+
+
+async def test_a_later_configuration_is_looked_at_too(asr: FakeAsr, keys: Keys) -> None:
+    metadata = tuple(bearer(keys.add(models=[SPEECH_MODEL])).items())
+    configurations = [asr_pb2.TranscriptionConfig(model=model) for model in (SPEECH_MODEL, "other")]
+    async with running(asr_addresses=asr.address, keys_file=str(keys.path)) as gateway:
+        stub = asr_pb2_grpc.AsrServiceStub(gateway.grpc)
+        requests = iter([asr_pb2.TranscribeFileRequest(config=config) for config in configurations])
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            assert not [answer async for answer in stub.TranscribeFile(requests, metadata=metadata)]
     assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
