@@ -1,24 +1,27 @@
 """`python -m services.asr`: settings, models, Triton, servicers, run."""
 
+import asyncio
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import grpc
-from flotilla.asr.v1 import asr_pb2
+from flotilla.asr.v1 import asr_pb2_grpc
 
 from services.asr.assembly import Assembly
+from services.asr.files import Engine, Files
+from services.asr.live import LiveStreams
 from services.asr.model import MEL
 from services.asr.repository import runtime_model
+from services.asr.servicer import SERVICE_NAME, AsrServicer
 from services.asr.settings import AsrSettings
+from services.asr.vad import Vad
 from services.common.manifest import ManifestError, Model, load_manifest
 from services.common.model_store import ModelStore, ModelStoreError
 from services.common.runtime_repository import RuntimeModel
 from services.common.server import StartupError, run
 from services.common.service import Blueprint, Parts, serve
 from services.common.settings import load
-
-SERVICE_NAME = asr_pb2.DESCRIPTOR.services_by_name["AsrService"].full_name
 
 
 def main() -> int:
@@ -55,7 +58,13 @@ class _Service:
     async def register(self, parts: Parts, server: grpc.aio.Server) -> None:
         """Prove every recogniser on known speech, then add the servicers."""
         assembly = Assembly(self._settings, parts, self._store)
-        [await assembly.recognition(model) for model in self._models]
+        recognitions = {model.id: await assembly.recognition(model) for model in self._models}
+        vad = await asyncio.to_thread(Vad)
+        engine = Engine(recognitions, vad, parts.admission, parts.load, assembly.instruments)
+        files = Files(self._settings, engine)
+        live = LiveStreams(recognitions, vad, parts, self._settings)
+        models = [recognition.model for recognition in recognitions.values()]
+        asr_pb2_grpc.add_AsrServiceServicer_to_server(AsrServicer(models, files, live), server)
 
 
 def _frames(request: Any) -> float:
