@@ -13,6 +13,7 @@ from services.gateway.bodies import Bodies, BodyLimits
 from services.gateway.directory import Directory
 from services.gateway.edge import Edge
 from services.gateway.errors import http_error, service_error, unexpected_error, validation_error
+from services.gateway.examples import documented
 from services.gateway.fleet import Fleet
 from services.gateway.health import GatewayHealth
 from services.gateway.json_route import Shortcut
@@ -23,6 +24,7 @@ from services.gateway.routers import (
     audio,
     chat,
     completions,
+    documentation,
     embeddings,
     health,
     kserve,
@@ -53,7 +55,7 @@ def create_app(  # noqa: PLR0913, PLR0917  # everything that the routes stand on
     remote_images = remote_images or RemoteImages(
         parse_hosts(settings.image_url_hosts), settings.body_limit_bytes, settings.image_url_timeout_seconds
     )
-    # The documentation pages would load their scripts from elsewhere; /openapi.json needs nothing.
+    # The framework's own pages would load their scripts from elsewhere.
     app = FastAPI(title="Flotilla", version=release(), docs_url=None, redoc_url=None)
     app.add_exception_handler(ServiceError, service_error)
     app.add_exception_handler(RequestValidationError, validation_error)
@@ -70,11 +72,12 @@ def create_app(  # noqa: PLR0913, PLR0917  # everything that the routes stand on
         vision.create_router(fleet.vision.backend, directory, remote_images),
         models.create_router(directory),
         health.create_router(gateway_health, telemetry, Scrape(settings)),
-        metadata.create_router(directory),
+        metadata.create_router(directory, settings.common.model_manifest),
         kserve.create_router(KServe(gateway_health, directory), directory, gateway_health, settings.body_limit_bytes),
     ]
-    for router in routers:
+    for router in (*routers, documentation.create_router()):
         app.include_router(router)
+    app.openapi = documented(app.openapi)  # type: ignore[method-assign]
     served = Shortcut(app, (route for router in routers for route in router.routes))
     guarded = served if access is None else HttpGate(served, access)
     limited = allow_origins(_with_limits(guarded, settings), listed(settings.cors_origins))

@@ -67,6 +67,12 @@ async def test_metadata_and_version_in_the_shape_of_nim(gateway: Gateway) -> Non
     assert metadata["modelInfo"][0]["shortName"] == MODEL
     assert metadata["selectedModelProfileId"] == "cpu-fp32"
     assert set((await gateway.http.get("/v1/version")).json()) == {"release", "api"}
+    manifest = (await gateway.http.get("/v1/manifest")).json()
+    assert manifest["profiles"][0]["model"] == MODEL
+    assert "[models." in manifest["manifest_file"]
+    licence = (await gateway.http.get("/v1/license")).json()
+    assert (licence["name"], licence["size"]) == ("Apache-2.0", len(licence["content"].encode()))
+    assert "Apache License" in licence["content"]
 
 
 async def test_before_a_service_was_ever_heard_its_models_are_unavailable_not_unknown() -> None:
