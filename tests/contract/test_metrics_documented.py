@@ -4,6 +4,7 @@ import re
 
 import grpc
 import pytest
+from flotilla.asr.v1 import asr_pb2, asr_pb2_grpc
 from flotilla.embedding.v1 import embedding_pb2 as pb
 from flotilla.embedding.v1 import embedding_pb2_grpc
 from flotilla.vision.v1 import vision_pb2, vision_pb2_grpc
@@ -13,6 +14,8 @@ from services.common.errors import Kind, ServiceError
 from services.common.manifest import load_manifest
 from services.common.model_store import ModelStore
 from services.common.settings import CommonSettings
+from tests.integration.asr.engine_triton import SPEECH
+from tests.integration.asr.process import asr_process
 from tests.integration.gateway.gateway import with_two_replicas
 from tests.integration.service_process import ROOT, ServiceProcess
 from tests.integration.vision.known_pictures import LINES, page
@@ -21,6 +24,13 @@ from tests.unit.vision.pictures import encoded, scene
 from tests.waiting import until
 
 Metrics = dict[str, tuple[str, set[str]]]
+NOT_EVERY_TIME = {
+    "flotilla_asr_fallbacks_total",
+    "flotilla_asr_windows_dropped_total",
+    "flotilla_asr_interims_skipped_total",
+    "flotilla_batch_items_cancelled_total",
+}
+"""Counted of speech that is hard to read, and on a busy machine."""
 
 
 def documented(section: str) -> Metrics:
@@ -86,6 +96,34 @@ async def served_by_vision(tmp_path):
 
 
 @pytest.fixture
+async def served_by_asr(tmp_path):
+    store = ModelStore(CommonSettings().model_store)
+    for model in load_manifest().for_service("asr"):
+        store.require(model.id, model.required_artifacts)
+    async with asr_process(tmp_path, {"FLOTILLA_ASR_MAX_STREAMS": "1"}) as service, service.channel() as channel:
+        stub = asr_pb2_grpc.AsrServiceStub(channel)
+        await stub.Transcribe(asr_pb2.TranscribeRequest(audio=SPEECH.read_bytes()))
+        config = asr_pb2.TranscriptionConfig(language="en")
+        config.audio.encoding, config.audio.sample_rate_hz = asr_pb2.ENCODING_FLAC, 16000
+        begin = asr_pb2.StreamingTranscribeRequest(config=asr_pb2.StreamingConfig(config=config))
+        first, second = stub.StreamingTranscribe(), stub.StreamingTranscribe()
+        await first.write(begin)
+
+        async def held() -> bool:
+            return await service.metric("flotilla_asr_streams_active") == 1
+
+        await until(held, "the only place to be taken")
+        await second.write(begin)
+        with pytest.raises(grpc.aio.AioRpcError):  # refused: counts a rejection
+            await second.read()
+        await first.write(asr_pb2.StreamingTranscribeRequest(audio=SPEECH.read_bytes()))
+        await first.done_writing()
+        assert [response async for response in first]
+        text = (await service.get("/metrics")).text
+    return read(text)
+
+
+@pytest.fixture
 async def served_by_gateway():
     async with with_two_replicas(metrics_addresses="embedding=127.0.0.1:1") as (gateway, one, _two):
         one.fail(ServiceError(Kind.NOT_STARTED, "draining"))  # so that a call is made again
@@ -118,6 +156,12 @@ async def test_the_table_of_a_service_is_what_is_served(served):
 async def test_the_tables_of_the_vision_service_are_what_is_served(served_by_vision):
     common = documented("Every model service, and the embedding service")
     assert common | documented("The vision service, besides") == served_by_vision
+
+
+async def test_the_tables_of_the_asr_service_are_what_is_served(served_by_asr):
+    tables = documented("Every model service, and the embedding service") | documented("The ASR service, besides")
+    happens = {name: row for name, row in tables.items() if name not in NOT_EVERY_TIME}
+    assert happens.items() <= served_by_asr.items() <= tables.items()
 
 
 async def test_the_table_of_the_gateway_is_what_is_served(served_by_gateway):
