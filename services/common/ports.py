@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import ipaddress
 import random
 import socket
 from dataclasses import dataclass
@@ -37,6 +38,14 @@ SERVICES = (
     Service("vision", grpc_port=50064, http_port=9064),
     GATEWAY,
 )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a listener on `host`."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def free_ports(count: int) -> list[int]:

@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from rich.markup import escape
 from rich.table import Column, Table
 
+from services.common.settings import load
 from services.gateway.access.key_file import ALL, Key, KeyFile, KeyFileError, KeyLimits, new_key, read, write
 from tools.cli.console import Problem, console
-from tools.cli.settings import key_file_setting
+from tools.cli.settings import KeySettings
 
 app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys of the gateway. See docs/security.md.")
 
@@ -42,7 +43,7 @@ def create(
 ) -> None:
     """Create a key and print it. It is shown this once; the file keeps a digest. A gateway knows it within a second.
 
-    Example: `tools/keys create anna --model 'smollm2-*' --limit tokens_per_day=200000 --expires 90d`
+    Example: tools/keys create anna --model 'smollm2-*' --limit tokens_per_day=200000 --expires 90d
     """
     secret, identifier, digest = new_key()
     now = datetime.now(UTC).replace(microsecond=0)
@@ -72,7 +73,7 @@ def create(
 def list_keys(file: File = None) -> None:
     """Show the keys: who has them, what they cover, their limits.
 
-    Example: `tools/keys list`
+    Example: tools/keys list
     """
     table = Table(Column("id", no_wrap=True), "name", "covers", "limits", "expires")
     for key in _read(_path(file), None).keys:
@@ -90,7 +91,7 @@ def revoke(
 ) -> None:
     """Take keys out of the file. A gateway refuses them within a second; what they have begun is finished.
 
-    Example: `tools/keys revoke 0f3a5c7e9b1d`
+    Example: tools/keys revoke 0f3a5c7e9b1d
     """
     with _changed(file, missing=None) as (path, known):
         unknown = set(keys) - {key.id for key in known}
@@ -115,7 +116,7 @@ def _changed(file: Path | None, missing: KeyFile | None) -> Iterator[tuple[Path,
 
 
 def _path(file: Path | None) -> Path:
-    path = file or key_file_setting()
+    path = file or load(KeySettings).keys_file
     if path is None:
         raise Problem("no key file is named", "set FLOTILLA_GATEWAY_KEYS_FILE, or pass --file keys.json")
     return path.absolute()

@@ -17,12 +17,14 @@ class ToolSettings(CommonSettings):
     """Package index to take torch from, beside pip's own; https://download.pytorch.org/whl/cpu has CPU builds."""
 
 
-class _KeySettings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="FLOTILLA_GATEWAY_", env_ignore_empty=True, extra="ignore")
+class KeySettings(BaseSettings):
+    """`FLOTILLA_GATEWAY_...`: what the tools need to know of the gateway's keys."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FLOTILLA_GATEWAY_", env_ignore_empty=True, use_attribute_docstrings=True, extra="ignore"
+    )
 
     keys_file: Path | None = None
-
-
-def key_file_setting() -> Path | None:
-    """Return the key file that the environment names for the gateway."""
-    return _KeySettings().keys_file
+    """The key file."""
+    allow_keyless: bool = False
+    """Listen on an address that others reach, and ask for no key."""

@@ -1,7 +1,6 @@
 """`flotilla up`: checks, prepares the models, starts the fleet and stays with it, or leaves it in the background."""
 
 import asyncio
-import ipaddress
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,8 +9,10 @@ from typing import Annotated
 
 import typer
 
-from services.common.ports import GATEWAY, SERVICES, Service
+from services.common.ports import GATEWAY, SERVICES, Service, is_loopback
+from services.common.settings import load
 from tools.cli.console import Problem, console
+from tools.cli.settings import KeySettings
 from tools.fleet import detached
 from tools.fleet.fleet import Fleet
 from tools.fleet.plan import Launch, choose, plan
@@ -50,7 +51,7 @@ def up(
         _refuse_second(state_file, ours)
         check_ports(launches)
         if not supervisor:
-            _warn_if_open(launches[-1])
+            _refuse_if_open(launches[-1])
             _prepare_models(settings, chosen)
         if not detach:
             _stay(launches, state_file, settings, supervisor)
@@ -94,16 +95,17 @@ def _prepare_models(settings: FleetSettings, services: Sequence[Service]) -> Non
         raise typer.Exit(code)  # it has said why
 
 
-def _warn_if_open(gateway: Launch) -> None:
-    try:
-        open_to_others = not ipaddress.ip_address(gateway.host.strip("[]")).is_loopback
-    except ValueError:
-        open_to_others = gateway.host != "localhost"
-    if open_to_others:
-        console.print(
-            f"[yellow]warning:[/yellow] the gateway listens on {gateway.host} and asks for no API key: "
-            "anyone who reaches it can use it"
+def _refuse_if_open(gateway: Launch) -> None:
+    keys = load(KeySettings)
+    if keys.keys_file or is_loopback(gateway.host):
+        return
+    if not keys.allow_keyless:
+        raise Problem(
+            f"the gateway would listen on {gateway.host} and ask for no API key: anyone who reaches it could use it",
+            "tools/keys create NAME --file keys.json, then FLOTILLA_GATEWAY_KEYS_FILE=keys.json; "
+            "or, to let everybody in, FLOTILLA_GATEWAY_ALLOW_KEYLESS=true",
         )
+    console.print(f"[yellow]warning:[/yellow] the gateway listens on {gateway.host} and asks for no API key")
 
 
 def _again(services: Sequence[str], host: str | None, port: int | None, settings: FleetSettings) -> list[str]:

@@ -1,10 +1,10 @@
 """Access to the gateway: who must show a key, and whose key it is. Both transports ask here."""
 
-import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 
 from services.common.errors import Kind, ServiceError
+from services.common.ports import is_loopback
 from services.common.server import StartupError
 from services.common.telemetry import Telemetry
 from services.gateway.access.caller import Account, Caller, Ledger
@@ -89,14 +89,6 @@ def access(settings: GatewaySettings, directory: Directory, telemetry: Telemetry
             "FLOTILLA_GATEWAY_KEYS_FILE (flotilla keys create makes one), or FLOTILLA_GATEWAY_ALLOW_KEYLESS=true"
         )
     return None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a listener on `host`."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _presented(headers: Mapping[str, str]) -> str | None:

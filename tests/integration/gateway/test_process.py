@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.integration.gateway.fake_embedding import MODEL, FakeEmbedding
+from tests.integration.gateway.key_files import Keys, bearer
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -81,3 +83,33 @@ async def test_a_port_in_use_is_one_clear_line() -> None:
             assert await started.wait() == 1
     assert len(errors) == 1
     assert str(port) in errors[0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"FLOTILLA_GATEWAY_HOST": "0.0.0.0"}, "FLOTILLA_GATEWAY_KEYS_FILE"),
+        ({"FLOTILLA_GATEWAY_KEYS_FILE": "/nowhere/keys.json"}, "cannot read the key file /nowhere/keys.json"),
+        ({"FLOTILLA_GATEWAY_TLS_KEY_FILE": "/nowhere/tls.key"}, "FLOTILLA_GATEWAY_TLS_CERTIFICATE_FILE"),
+    ],
+)
+async def test_what_would_not_be_safe_stops_the_start_with_one_line(settings: dict[str, str], words: str) -> None:
+    async with process(**settings) as started:
+        errors = [record async for record in records(started) if record["level"] == "ERROR"]
+        assert await started.wait() == 1
+    assert len(errors) == 1
+    assert words in errors[0]["message"]
+
+
+async def test_an_open_address_with_keys_or_the_opt_out_starts(tmp_path: Path) -> None:
+    keys = Keys(tmp_path / "keys.json")
+    secret = keys.add()
+    for settings, status in (
+        ({"FLOTILLA_GATEWAY_KEYS_FILE": str(keys.path)}, 401),
+        ({"FLOTILLA_GATEWAY_ALLOW_KEYLESS": "true"}, 200),
+    ):
+        async with process(FLOTILLA_GATEWAY_HOST="0.0.0.0", **settings) as started:
+            url = f"http://127.0.0.1:{await http_port(records(started))}/v1/version"
+            async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+                assert (await client.get(url)).status_code == status
+                assert (await client.get(url, headers=bearer(secret))).status_code == 200
