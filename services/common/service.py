@@ -54,12 +54,15 @@ class Blueprint:
     """Adds the servicers to the server, after proving on known input that the models compute right."""
     cost: kserve.Cost
     """Cost of a raw KServe request in the unit of the service's load."""
+    facades: tuple[str, ...] = ()
+    """Full names of further gRPC services that `register` adds: others' interfaces to the same models."""
 
 
 async def serve(settings: ServiceSettings, blueprint: Blueprint) -> int:
     """Run the service until SIGTERM and return its exit code."""
     instruments = telemetry.start(blueprint.name, settings.common.log_level)
-    health = Health.of((blueprint.grpc_service, kserve.SERVICE_NAME), ("fetch", "load", "warm"))
+    names = (blueprint.grpc_service, *blueprint.facades, kserve.SERVICE_NAME)
+    health = Health.of(names, ("fetch", "load", "warm"))
     lifecycle = Lifecycle(settings.common, health, instruments)
     starting = _Start(settings, blueprint, lifecycle)
     return await lifecycle.run((settings.host, settings.http_port), starting.start, starting.triton_metrics)
