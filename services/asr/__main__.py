@@ -7,12 +7,15 @@ from typing import Any
 
 import grpc
 from flotilla.asr.v1 import asr_pb2_grpc
+from riva.client.proto import riva_asr_pb2_grpc
 
+from services.asr import riva_servicer
 from services.asr.assembly import Assembly
 from services.asr.files import Engine, Files
 from services.asr.live import LiveStreams
 from services.asr.model import MEL
 from services.asr.repository import runtime_model
+from services.asr.riva_servicer import RivaServicer
 from services.asr.servicer import SERVICE_NAME, AsrServicer
 from services.asr.settings import AsrSettings
 from services.asr.vad import Vad
@@ -28,7 +31,7 @@ def main() -> int:
     """Run the ASR service until SIGTERM; return its exit code."""
     settings = load(AsrSettings)
     service = _Service(settings)
-    blueprint = Blueprint("asr", SERVICE_NAME, service.models, service.register, _frames)
+    blueprint = Blueprint("asr", SERVICE_NAME, service.models, service.register, _frames, (riva_servicer.SERVICE_NAME,))
     return run(lambda: serve(settings, blueprint))
 
 
@@ -64,7 +67,9 @@ class _Service:
         files = Files(self._settings, engine)
         live = LiveStreams(recognitions, vad, parts, self._settings)
         models = [recognition.model for recognition in recognitions.values()]
-        asr_pb2_grpc.add_AsrServiceServicer_to_server(AsrServicer(models, files, live), server)
+        servicer = AsrServicer(models, files, live)
+        asr_pb2_grpc.add_AsrServiceServicer_to_server(servicer, server)
+        riva_asr_pb2_grpc.add_RivaSpeechRecognitionServicer_to_server(RivaServicer(servicer), server)
 
 
 def _frames(request: Any) -> float:
