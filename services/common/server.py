@@ -46,17 +46,18 @@ class Listener(Protocol):
 class GrpcListener:
     """A gRPC server as a listener."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # what the port stands on
         self,
         server: grpc.aio.Server,
         boundary: Boundary,
         host: str,
         port: int,
         credentials: grpc.ServerCredentials | None = None,
+        goaway_first: bool = False,
     ) -> None:
-        """`credentials` are those of TLS; without any the port speaks plain text."""
+        """`credentials` are those of TLS; without any the port speaks plain text. `goaway_first`: see `stop`."""
         self._server, self._boundary, self._host, self.port = server, boundary, host, port
-        self._credentials = credentials
+        self._credentials, self._goaway_first = credentials, goaway_first
 
     async def start(self) -> None:
         """Open the port."""
@@ -75,10 +76,15 @@ class GrpcListener:
     async def stop(self, grace: float) -> None:
         """Finish calls in flight, then close.
 
-        gRPC cancels what arrives while it stops, and closes a connection after its last call without waiting until
-        the caller has read the answer, which can lose the end of a large one. So it stops only once nothing runs
-        here; meanwhile the boundary refuses what arrives as not started.
+        gRPC sends GOAWAY as soon as it stops and lets calls finish, but cancels what crosses the GOAWAY on its way,
+        and closes a connection after its last call without waiting until the caller has read the answer, which can
+        lose the end of a large one. So it stops only once nothing runs here; meanwhile the boundary refuses what
+        arrives as not started, and the gateway makes such a call anew. Other callers would be refused call after
+        call: with `goaway_first` they are told at once to make the next one on another connection.
         """
+        if self._goaway_first:
+            await self._server.stop(grace)
+            return
         deadline = time.monotonic() + grace
         await asyncio.sleep(min(grace, LINGER_SECONDS))
         await self._boundary.idle(deadline - time.monotonic())

@@ -37,4 +37,4 @@ def grpc_listener(
 ) -> GrpcListener:
     """Return the gRPC port."""
     credentials = None if tls is None else tls.grpc_credentials()
-    return GrpcListener(server, boundary, settings.host, settings.grpc_port, credentials)
+    return GrpcListener(server, boundary, settings.host, settings.grpc_port, credentials, goaway_first=True)

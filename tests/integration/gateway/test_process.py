@@ -12,12 +12,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 
-from tests.integration.gateway.fake_embedding import MODEL, FakeEmbedding
+from services.common.triton import service_pb2, service_pb2_grpc
+from tests.integration.gateway.fake_embedding import MODEL, TRITON_MODEL, FakeEmbedding
 from tests.integration.gateway.key_files import Keys, bearer
+from tests.waiting import until
 
+READY = grpc.ChannelConnectivity.READY
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -42,15 +46,20 @@ async def records(started: asyncio.subprocess.Process) -> AsyncIterator[dict[str
         yield json.loads(line)
 
 
-async def http_port(log: AsyncIterator[dict[str, Any]]) -> int:
-    """Read the log until the process is ready; return the port of the API, which is opened after that of health."""
-    port = 0
+async def ports(log: AsyncIterator[dict[str, Any]]) -> dict[str, int]:
+    """Read the log until the process is ready; return the ports of the API. That of health is opened before."""
+    found: dict[str, int] = {}
     async for record in log:
-        if found := re.fullmatch(r"HTTP listens on .*:(\d+)", record["message"]):
-            port = int(found[1])
+        if opened := re.fullmatch(r"(HTTP|gRPC) listens on .*:(\d+)", record["message"]):
+            found[opened[1]] = int(opened[2])
         if record["message"].startswith("ready"):
-            return port
+            return found
     raise AssertionError("it never became ready")
+
+
+async def http_port(log: AsyncIterator[dict[str, Any]]) -> int:
+    """Read the log until the process is ready; return the port of the HTTP API."""
+    return (await ports(log))["HTTP"]
 
 
 async def test_sigterm_finishes_what_is_in_flight_and_exits_0() -> None:
@@ -73,6 +82,28 @@ async def test_sigterm_finishes_what_is_in_flight_and_exits_0() -> None:
         messages = [record["message"] async for record in log]
         assert await started.wait() == 0
         assert messages[-1] == "stopped"
+
+
+async def test_sigterm_sends_goaway_at_once_and_finishes_streams() -> None:
+    async with (
+        FakeEmbedding().running() as fake,
+        process(FLOTILLA_GATEWAY_EMBEDDING_ADDRESSES=fake.address, FLOTILLA_DRAIN_PROPAGATION_SECONDS="0") as started,
+    ):
+        log = records(started)
+        port = (await ports(log))["gRPC"]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer()
+            for number in ("1", "2", "3"):
+                await call.write(service_pb2.ModelInferRequest(model_name=TRITON_MODEL, id=number))
+                assert (await call.read()).infer_response.id == number
+                if number == "1":
+                    started.send_signal(signal.SIGTERM)
+                    await until(lambda: channel.get_state() is not READY, "the caller to hear of it")
+            await call.done_writing()
+            assert await call.read() is grpc.aio.EOF
+            assert await call.code() is grpc.StatusCode.OK
+        assert [record["message"] async for record in log][-1] == "stopped"
+        assert await started.wait() == 0
 
 
 async def test_a_port_in_use_is_one_clear_line() -> None:
