@@ -6,14 +6,31 @@ from pathlib import Path
 import pytest
 
 from services.common.errors import TABLE
+from services.gateway.access.key_file import KeyLimits
 from services.gateway.schemas.audio import AudioRequest
 from services.gateway.schemas.chat import ChatRequest
 from services.gateway.schemas.completions import CompletionsRequest
 from services.gateway.schemas.embeddings import EmbeddingsRequest
 from services.gateway.schemas.generation import GenerationRequest
+from services.gateway.settings import GatewaySettings
 from tests.integration.gateway.fake_embedding import FakeEmbedding
 from tests.integration.gateway.gateway import Gateway, running
 
+_SECURITY_SETTINGS = (
+    "keys_file",
+    "allow_keyless",
+    "keyless_metrics",
+    "keyless_documents",
+    "tls_certificate_file",
+    "tls_key_file",
+    "tls_client_ca_file",
+    "cors_origins",
+    "trusted_proxies",
+    "header_limit_bytes",
+    "header_limit_count",
+    "header_timeout_seconds",
+    "send_timeout_seconds",
+)
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
@@ -43,6 +60,13 @@ def test_every_field_of_the_language_routes_is_documented(body: type[GenerationR
     text = (DOCS / "api.md").read_text()
     known = [*body.model_fields, *body.REFUSED]
     assert [field for field in known if not re.search(rf"`{field}`", text)] == []
+
+
+def test_every_limit_of_a_key_and_every_setting_of_security_is_documented() -> None:
+    text = (DOCS / "security.md").read_text()
+    names = [*KeyLimits.model_fields, *_SECURITY_SETTINGS]
+    assert [name for name in names if not re.search(rf"(`|_){name}\b", text, re.IGNORECASE)] == []
+    assert set(_SECURITY_SETTINGS) <= GatewaySettings.model_fields.keys()
 
 
 def test_every_field_of_the_audio_routes_is_documented() -> None:

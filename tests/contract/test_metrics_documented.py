@@ -16,7 +16,9 @@ from services.common.model_store import ModelStore
 from services.common.settings import CommonSettings
 from tests.integration.asr.engine_triton import SPEECH
 from tests.integration.asr.process import asr_process
-from tests.integration.gateway.gateway import with_two_replicas
+from tests.integration.gateway.fake_embedding import FakeEmbedding
+from tests.integration.gateway.gateway import running, with_two_replicas
+from tests.integration.gateway.key_files import Keys, bearer
 from tests.integration.service_process import ROOT, ServiceProcess
 from tests.integration.vision.known_pictures import LINES, page
 from tests.integration.vision.process import vision_process
@@ -138,6 +140,18 @@ async def served_by_gateway():
         return read(await until(answered, "the call to be counted"))
 
 
+@pytest.fixture
+async def served_with_keys(tmp_path):
+    keys = Keys(tmp_path / "keys.json")
+    secret = keys.add(limits={"requests_per_day": 3})
+    async with FakeEmbedding().running() as one, running(one.address, keys_file=str(keys.path)) as gateway:
+        assert (await gateway.embed()).status_code == 401
+        gateway.http.headers.update(bearer(secret))
+        statuses = [(await gateway.embed()).status_code for _ in range(4)]
+        assert statuses == [200, 200, 200, 429]
+        return read(gateway.telemetry.prometheus_text())
+
+
 def read(text: str) -> Metrics:
     return {
         family.name + ("_total" if family.type == "counter" else ""): (
@@ -166,3 +180,10 @@ async def test_the_tables_of_the_asr_service_are_what_is_served(served_by_asr):
 
 async def test_the_table_of_the_gateway_is_what_is_served(served_by_gateway):
     assert documented("The gateway") == served_by_gateway
+
+
+async def test_the_table_of_keys_is_what_is_served_besides(served_with_keys):
+    usual = documented("The gateway")
+    assert documented("The gateway with API keys, besides") == {
+        name: metric for name, metric in served_with_keys.items() if name not in usual
+    }
