@@ -8,7 +8,7 @@ from services.common.ports import is_loopback
 from services.common.server import StartupError
 from services.common.telemetry import Telemetry
 from services.gateway.access.caller import Account, Caller, Ledger
-from services.gateway.access.key_file import KeyFileError, covers
+from services.gateway.access.key_file import Key, KeyFileError, covers
 from services.gateway.access.keys import Keys
 from services.gateway.access.limits import LimitStore, MemoryLimits
 from services.gateway.directory import Directory
@@ -76,7 +76,14 @@ class Access:
         if not covers(key.routes, route):
             message = f"this API key does not cover {route}; it covers: {', '.join(key.routes)}"
             raise ServiceError(Kind.PERMISSION_DENIED, message, code="route_not_allowed")
-        return Caller(key, self._accounts.setdefault(key.id, Account()), self._ledger)
+        return Caller(self._account(key), self._ledger)
+
+    def _account(self, key: Key) -> Account:
+        account = self._accounts.get(key.id)
+        if account is None or account.key is not key:  # new, or read again
+            account = Account(key, None if account is None else account.mean_seconds)
+            self._accounts[key.id] = account
+        return account
 
 
 def access(settings: GatewaySettings, directory: Directory, telemetry: Telemetry) -> Access | None:

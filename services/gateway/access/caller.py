@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -33,12 +33,19 @@ current: ContextVar["Caller | None"] = ContextVar("caller", default=None)
 """Who makes the request being served; None where no key is asked for."""
 
 
-@dataclass(slots=True)
 class Account:
-    """What is known of a key beside its limits, for as long as the process runs."""
+    """A key in force, with its limits and how long its requests take."""
 
-    mean_seconds: float | None = None
-    """How long its requests take."""
+    def __init__(self, key: Key, mean_seconds: float | None = None) -> None:
+        self.key, self.mean_seconds = key, mean_seconds
+        limits = list(_limits(key))
+        self.shown = [limit for limit in limits if limit.unit != CONCURRENCY]
+        """Those that answers tell of."""
+        self._of = {unit: [limit for limit in limits if limit.unit == unit] for unit in {it.unit for it in limits}}
+
+    def of(self, *units: str) -> list[Limit]:
+        """Return the limits of these units."""
+        return [limit for unit in units for limit in self._of.get(unit, ())] if self._of else []
 
     def took(self, seconds: float) -> None:
         """Count a request."""
@@ -60,28 +67,29 @@ class Ledger:
 class Caller:
     """The holder of a key, for one request."""
 
-    key: Key
     account: Account
     ledger: Ledger
-    limits: tuple[Limit, ...] = field(init=False)
     _began: float = field(default_factory=time.monotonic)
-
-    def __post_init__(self) -> None:
-        self.limits = tuple(_limits(self.key))
 
     async def enter(self) -> None:
         """Count the request. Raises OVERLOADED where a limit of requests is reached."""
-        await self._take(dict.fromkeys(self._of(REQUESTS, CONCURRENCY), 1.0))
+        await self._take(dict.fromkeys(self.account.of(REQUESTS, CONCURRENCY), 1.0))
 
     async def leave(self) -> None:
         """The request is over."""
         self.account.took(time.monotonic() - self._began)
-        await self.ledger.store.settle(self.key.id, dict.fromkeys(self._of(CONCURRENCY), -1.0))
+        if places := self.account.of(CONCURRENCY):
+            await self.ledger.store.settle(self.key.id, dict.fromkeys(places, -1.0))
 
     async def levels(self) -> list[Level]:
         """Return how the limits stand, concurrency left out."""
-        limits = [limit for limit in self.limits if limit.unit != CONCURRENCY]
+        limits = self.account.shown
         return await self.ledger.store.levels(self.key.id, limits) if limits else []
+
+    @property
+    def key(self) -> Key:
+        """The key."""
+        return self.account.key
 
     @property
     def every_model(self) -> bool:
@@ -126,15 +134,16 @@ class Caller:
 
     async def reserve(self, used: Used) -> dict[Limit, float]:
         """Take what a call is expected to use. Raises OVERLOADED where a limit is reached."""
-        amounts = {limit: used.get(limit.unit, 0.0) for limit in self._of(*used)}
+        amounts = {limit: used.get(limit.unit, 0.0) for limit in self.account.of(*used)}
         await self._take(amounts)
         return amounts
 
     async def settle(self, reserved: dict[Limit, float], used: Used) -> None:
         """Replace what was reserved by what was used."""
-        amounts = {limit: used.get(limit.unit, 0.0) - reserved.get(limit, 0.0) for limit in self._of(*used)}
+        amounts = {limit: used.get(limit.unit, 0.0) - reserved.get(limit, 0.0) for limit in self.account.of(*used)}
         amounts |= {limit: -amount for limit, amount in reserved.items() if limit not in amounts}
-        await self.ledger.store.settle(self.key.id, amounts)
+        if amounts:
+            await self.ledger.store.settle(self.key.id, amounts)
         for unit, amount in used.items():
             self.ledger.used.add(amount, {"key": self.key.id, "unit": unit})
 
@@ -144,9 +153,6 @@ class Caller:
             covered = ", ".join(self.key.services)
             message = f"this API key does not cover service '{service}'; it covers: {covered}"
             raise ServiceError(Kind.PERMISSION_DENIED, message, code="service_not_allowed")
-
-    def _of(self, *units: str) -> list[Limit]:
-        return [limit for limit in self.limits if limit.unit in units]
 
     async def _take(self, amounts: dict[Limit, float]) -> None:
         short = await self.ledger.store.take(self.key.id, amounts) if amounts else None
@@ -160,7 +166,7 @@ class Caller:
             mean = self.account.mean_seconds
             wait = UNKNOWN_WAIT_SECONDS if mean is None else mean / limit.amount
         message = f"the limit of this API key is reached: {_name(limit)} is {limit.amount:g}; try again in {wait:.3g} s"
-        code = "insufficient_quota" if limit.renewal is Renewal.DAY else "rate_limit_exceeded"
+        code = "insufficient_quota" if limit.renewal == "day" else "rate_limit_exceeded"
         return ServiceError(Kind.OVERLOADED, message, code=code, retry_after=max(wait, 0.001))
 
 
@@ -256,13 +262,13 @@ async def covered(model: str) -> bool:
     return caller is None or await caller.covers_model(model)
 
 
-def _limits(key: Key) -> Iterable[Limit]:
+def _limits(key: Key) -> Iterator[Limit]:
     for name, amount in key.limits:
         if amount is not None:
             unit, _, renewal = name.partition("_per_")
-            yield Limit(unit, float(amount), Renewal(renewal or "return"))
+            yield Limit(unit, float(amount), cast(Renewal, renewal or "return"))
 
 
 def _name(limit: Limit) -> str:
     """Return the name of a limit in the key file."""
-    return limit.unit if limit.renewal is Renewal.RETURN else f"{limit.unit}_per_{limit.renewal.value}"
+    return limit.unit if limit.renewal == "return" else f"{limit.unit}_per_{limit.renewal}"

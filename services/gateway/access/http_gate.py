@@ -59,7 +59,7 @@ async def _refuse(error: ServiceError, caller: Caller | None, scope: Scope, rece
 
 def _with_levels(caller: Caller, send: Send) -> Send:
     async def answer(message: Message) -> None:
-        if message["type"] == "http.response.start" and caller.limits:
+        if message["type"] == "http.response.start" and caller.account.shown:
             message["headers"] = [*message.get("headers", ()), *_headers(await caller.levels())]
         await send(message)
 

@@ -7,24 +7,16 @@ one in memory. Amounts may go below what is left when work turns out larger than
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from enum import Enum
-from typing import Protocol
+from typing import Literal, Protocol
 
 MINUTE, DAY = 60.0, 86_400.0
 
 
-class Renewal(Enum):
-    """When what was taken is there again."""
-
-    MINUTE = "minute"
-    """All the time, the whole amount in a minute."""
-    DAY = "day"
-    """At midnight UTC."""
-    RETURN = "return"
-    """When it is given back."""
+Renewal = Literal["minute", "day", "return"]
+"""When what was taken is there again: all the time, the whole of it in a minute; at midnight UTC; when given back."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # told apart by identity, which is quick
 class Limit:
     """At most `amount` of `unit`."""
 
@@ -86,15 +78,19 @@ class MemoryLimits:
     async def take(self, account: str, amounts: Mapping[Limit, float]) -> Short | None:
         """Take every amount, or none."""
         short: Short | None = None
+        taken = []
         for limit, amount in amounts.items():
+            bucket = self._bucket(account, limit)
+            taken.append((bucket, amount))
             needed = min(max(amount, 1.0), limit.amount)
-            missing = needed - (limit.amount - self._bucket(account, limit).used)
+            missing = needed - (limit.amount - bucket.used)
             if missing > 1e-9:  # less is rounding
                 wait = self._wait(limit, missing)
                 if short is None or (wait or 0.0) > (short.wait or 0.0):
                     short = Short(limit, wait)
         if short is None:
-            await self.settle(account, amounts)
+            for bucket, amount in taken:
+                bucket.used += amount
         return short
 
     async def settle(self, account: str, amounts: Mapping[Limit, float]) -> None:
@@ -114,18 +110,19 @@ class MemoryLimits:
 
     def _bucket(self, account: str, limit: Limit) -> _Bucket:
         """Return the bucket as it is now."""
-        now = self._wall() // DAY if limit.renewal is Renewal.DAY else self._clock()
-        bucket = self._buckets.setdefault((account, limit.unit, limit.renewal), _Bucket(0.0, now))
-        passed = max(0.0, now - bucket.since)
-        if limit.renewal is Renewal.MINUTE:
-            bucket.used = max(0.0, bucket.used - passed * limit.amount / MINUTE)
-        elif limit.renewal is Renewal.DAY:
-            bucket.used = max(0.0, bucket.used - passed * limit.amount)
+        now = self._wall() // DAY if limit.renewal == "day" else self._clock()
+        name = account, limit.unit, limit.renewal
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            bucket = self._buckets[name] = _Bucket(0.0, now)
+        elif bucket.used and limit.renewal != "return":
+            per = 1.0 if limit.renewal == "day" else MINUTE
+            bucket.used = max(0.0, bucket.used - max(0.0, now - bucket.since) * limit.amount / per)
         bucket.since = now
         return bucket
 
     def _wait(self, limit: Limit, amount: float) -> float | None:
         """Return the seconds until `amount` more is there."""
-        if limit.renewal is Renewal.MINUTE:
+        if limit.renewal == "minute":
             return amount * MINUTE / limit.amount
-        return DAY - self._wall() % DAY if limit.renewal is Renewal.DAY else None
+        return DAY - self._wall() % DAY if limit.renewal == "day" else None

@@ -5,12 +5,12 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.access.limits import DAY, Limit, MemoryLimits, Renewal
+from services.gateway.access.limits import DAY, Limit, MemoryLimits
 
-REQUESTS = Limit("requests", 60, Renewal.MINUTE)
-TOKENS = Limit("tokens", 1000, Renewal.MINUTE)
-DAILY = Limit("images", 10, Renewal.DAY)
-SLOTS = Limit("concurrency", 2, Renewal.RETURN)
+REQUESTS = Limit("requests", 60, "minute")
+TOKENS = Limit("tokens", 1000, "minute")
+DAILY = Limit("images", 10, "day")
+SLOTS = Limit("concurrency", 2, "return")
 
 
 class Clock:
@@ -109,7 +109,7 @@ async def test_places_are_given_back_not_renewed() -> None:
 async def test_a_limit_that_is_raised_counts_from_now() -> None:
     limits, _ = store()
     await limits.take("a", {TOKENS: 1000})
-    assert await limits.take("a", {Limit("tokens", 2000, Renewal.MINUTE): 500}) is None
+    assert await limits.take("a", {Limit("tokens", 2000, "minute"): 500}) is None
 
 
 @given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 200)), min_size=1, max_size=50))
