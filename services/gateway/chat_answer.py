@@ -8,9 +8,10 @@ from flotilla.llm.v1 import llm_pb2 as pb
 
 from services.gateway import logprobs
 from services.gateway.answers import FINISH_REASONS, EventFrame, Usage, head
+from services.gateway.sse import Events
 
 
-class ChatEvents:
+class ChatEvents(Events):
     """Writes a chat as `chat.completion.chunk` events."""
 
     def __init__(self, model: str, include_usage: bool) -> None:

@@ -8,9 +8,10 @@ from flotilla.llm.v1 import llm_pb2 as pb
 
 from services.gateway.answers import FINISH_REASONS, EventFrame, Usage, head
 from services.gateway.logprobs import CompletionLogprobs
+from services.gateway.sse import Events
 
 
-class CompletionEvents:
+class CompletionEvents(Events):
     """Writes completions as `text_completion` events."""
 
     def __init__(self, model: str, answers: int, include_usage: bool) -> None:

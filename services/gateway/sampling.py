@@ -1,14 +1,13 @@
-"""The part of a request that chat and completions share, as the llm service takes it, and the way back for errors."""
+"""What requests for text share, as the llm service takes it, and the way back for errors."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from flotilla.llm.v1 import llm_pb2 as pb
 
 from services.common.errors import invalid
-from services.gateway.schemas.chat import ChatRequest
 from services.gateway.schemas.generation import GenerationRequest
 
 _SAME = ("max_tokens", "temperature", "top_p", "n", "frequency_penalty", "presence_penalty")
@@ -19,7 +18,10 @@ _GUIDED: dict[str, Callable[[Any], pb.OutputFormat]] = {
     "guided_choice": lambda options: pb.OutputFormat(choice=pb.Choice(options=options)),
     "guided_grammar": lambda grammar: pb.OutputFormat(grammar=grammar),
 }
-_STEPS = (
+Steps = Sequence[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]
+"""Patterns of the service's names, and what they become."""
+
+_OF_CHAT: Steps = (
     (re.compile(r"^(tools\[\d+\])\.(name|description|parameters)"), r"\1.function.\2"),
     (re.compile(r"^(messages\[\d+\]\.tool_calls\[\d+\])\.(name|arguments)"), r"\1.function.\2"),
     (re.compile(r"^tool_choice\.name"), "tool_choice.function.name"),
@@ -37,14 +39,14 @@ class Names:
     """Names of sampling parameters that are not the service's own."""
     format: str = "response_format"
     """What constrains the answer."""
-    others: Mapping[str, str] = field(default_factory=dict)
-    """By the first word of the field."""
+    steps: Steps = _OF_CHAT
+    """All that is not about sampling or format."""
 
     def public(self, name: str) -> str:
         """Return the caller's name of the service's field `name`."""
         name = _SAMPLING.sub(lambda found: self.sampling.get(found[1], found[1]), name)
         name = _FORMAT.sub(self.format, name)
-        for pattern, replacement in _STEPS:
+        for pattern, replacement in self.steps:
             name = pattern.sub(replacement, name)
         return name
 
@@ -55,7 +57,7 @@ class Names:
 
 def to_sampling(body: GenerationRequest, names: Names) -> pb.Sampling:
     """Return the sampling parameters, without log-probabilities. Raises INVALID_ARGUMENT."""
-    values: dict[str, Any] = {name: getattr(body, name) for name in _SAME}
+    values: dict[str, Any] = {name: getattr(body, name, None) for name in _SAME}
     for name in _EXTENSIONS:
         names.sampling[name], values[name] = _extension(body, name)
     names.sampling["top_k"], top_k = _extension(body, "top_k")
@@ -69,25 +71,21 @@ def to_sampling(body: GenerationRequest, names: Names) -> pb.Sampling:
     )
 
 
-def to_format(body: GenerationRequest, names: Names) -> pb.OutputFormat | None:
-    """Return the constraint of the answer; None where it is free. Raises INVALID_ARGUMENT where there are two."""
-    found = dict([*_response_format(body), *_guided(body)])
+def to_format(
+    body: GenerationRequest, names: Names, own: tuple[str, pb.OutputFormat] | None = None
+) -> pb.OutputFormat | None:
+    """Return the constraint of the answer; None where it is free. Raises INVALID_ARGUMENT where there are two.
+
+    `own` is one that the request has beside the additions, and its name.
+    """
+    found = dict([*_guided(body), *([] if own is None else [own])])
     if len(found) > 1:
-        first, second = sorted(found, key=lambda name: name.startswith("response_format"))[:2]
+        first, second, *_ = found
         raise invalid(first, f"{first} and {second} both constrain the answer; give one")
     for name, answer_format in found.items():
         names.format = name
         return answer_format
     return None
-
-
-def _response_format(body: GenerationRequest) -> list[tuple[str, pb.OutputFormat]]:
-    wanted = body.response_format if isinstance(body, ChatRequest) else None
-    if wanted is None or wanted.type == "text":
-        return []
-    if wanted.json_schema is None:
-        return [("response_format", pb.OutputFormat(json_object=True))]
-    return [("response_format.json_schema.schema", pb.OutputFormat(json_schema=wanted.json_schema.schema_))]
 
 
 def _guided(body: GenerationRequest) -> list[tuple[str, pb.OutputFormat]]:

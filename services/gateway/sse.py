@@ -1,7 +1,8 @@
 """Server-sent events: https://html.spec.whatwg.org/multipage/server-sent-events.html, as OpenAI's clients read them."""
 
 import logging
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any
 
 import orjson
 from starlette.responses import Response
@@ -17,18 +18,28 @@ KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
 
 
-class Events(Protocol):
+class Events(ABC):
     """Writes the events of one answer."""
 
+    def begin(self) -> bytes:
+        """Return the events before the first piece."""
+        return b""
+
+    @abstractmethod
     def of(self, call: int, piece: Any) -> bytes:
         """Return the events of a piece of the call at that position."""
 
+    @abstractmethod
     def end(self) -> bytes:
         """Return the events after the last piece."""
 
+    def failure(self, error: ServiceError) -> bytes:
+        """Return the events that end an answer that failed."""
+        return error_event(error)
+
 
 class EventStream(Response):
-    """Sends pieces as events. What fails after the first byte ends the stream with an error event and nothing more."""
+    """Sends pieces as events. What fails after the first byte ends the stream with events that say so, nothing more."""
 
     media_type = "text/event-stream"
 
@@ -43,6 +54,8 @@ class EventStream(Response):
         """Send the stream."""
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            if first := self._events.begin():
+                await send({"type": "http.response.body", "body": first, "more_body": True})
             while (ready := await self._pieces.ready()) is not None:
                 data = b"".join([self._events.of(call, piece) for call, piece in ready]) if ready else KEEP_ALIVE
                 if data:
@@ -50,7 +63,7 @@ class EventStream(Response):
             last = self._events.end() + self._last
         except ServiceError as error:
             _log.warning("a stream ended early: %s", error.kind.name)
-            last = error_event(error)
+            last = self._events.failure(error)
         finally:
             await self._pieces.close()
         await send({"type": "http.response.body", "body": last, "more_body": False})

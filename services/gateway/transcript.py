@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from services.common.languages import NAMES
 from services.gateway.schemas.audio import AudioRequest
+from services.gateway.sse import Events
 from services.gateway.subtitles import SRT_TYPE, VTT_TYPE, Cue, srt, vtt
 
 Task = Literal["transcribe", "translate"]
@@ -92,7 +93,7 @@ class Transcript:
         return {**body, "usage": self._usage()}
 
 
-class TranscriptEvents:
+class TranscriptEvents(Events):
     """Writes a transcript as OpenAI's `transcript.text` events."""
 
     def __init__(self) -> None:

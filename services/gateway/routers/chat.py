@@ -11,7 +11,7 @@ from services.gateway.errors import RESPONSES
 from services.gateway.json_route import JsonRoute
 from services.gateway.pieces import Call
 from services.gateway.sampling import Names, to_format, to_sampling
-from services.gateway.schemas.chat import ChatRequest, ChatResponse, Message, Tool, ToolChoice
+from services.gateway.schemas.chat import ChatRequest, ChatResponse, Message, ResponseFormat, Tool, ToolChoice
 from services.gateway.schemas.common import TimeoutMs, seconds
 
 CHAT = Method("/flotilla.llm.v1.LlmService/Chat", pb.ChatRequest, pb.ChatResponse)
@@ -53,12 +53,21 @@ def to_proto(body: ChatRequest, names: Names) -> pb.ChatRequest:
         model=body.model,
         messages=[to_message(message) for message in body.messages],
         sampling=sampling,
-        format=to_format(body, names),
+        format=to_format(body, names, own_format(body.response_format)),
         tools=[to_tool(tool) for tool in body.tools or ()],
         tool_choice=None if body.tool_choice is None else to_tool_choice(body.tool_choice),
         parallel_tool_calls=body.parallel_tool_calls,
         user=body.user or body.safety_identifier or "",
     )
+
+
+def own_format(wanted: ResponseFormat | None) -> tuple[str, pb.OutputFormat] | None:
+    """Return the form of the answer and what a request calls it; None where it is free."""
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.json_schema is None:
+        return "response_format", pb.OutputFormat(json_object=True)
+    return "response_format.json_schema.schema", pb.OutputFormat(json_schema=wanted.json_schema.schema_)
 
 
 def to_tool_choice(choice: ToolChoice) -> pb.ToolChoice:

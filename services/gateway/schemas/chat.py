@@ -6,45 +6,23 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, model_validator
 
-from services.gateway.schemas.common import RequestBody, Text, fault, text, utf8, wrong
-from services.gateway.schemas.generation import GenerationRequest, JsonSchema, OnlyFalse, SomeTokens, Usage
+from services.gateway.schemas.common import RequestBody, Text, fault, text, wrong
+from services.gateway.schemas.generation import ChoicesRequest, JsonSchema, OnlyFalse, SomeTokens, Usage
+from services.gateway.schemas.parts import Part, as_parts, text_of
 
 MOST_MESSAGES, MOST_TOOLS = 2048, 128  # of the contract
-_OTHER_PARTS = {"image_url": "images", "input_audio": "audio", "file": "files", "video_url": "videos"}
 
 
-class TextPart(RequestBody):
+class TextPart(Part):
     """A piece of a message."""
 
     type: Literal["text", "refusal"]
-    text: Text | None = None
-    refusal: Text | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _only_text(cls, data: Any) -> Any:
-        kind = data.get("type") if isinstance(data, dict) else None
-        if isinstance(kind, str) and kind in _OTHER_PARTS:
-            raise wrong(f"is of type {kind}; this model takes no {_OTHER_PARTS[kind]}")
-        return data
-
-    @model_validator(mode="after")
-    def _has_its_text(self) -> "TextPart":
-        if (self.text if self.type == "text" else self.refusal) is None:
-            raise wrong(f"must have {self.type}")
-        return self
 
 
-def _parts(value: Any) -> Any:
-    """Return a text as its one part."""
-    if isinstance(value, str):
-        return [TextPart.model_construct(type="text", text=utf8(value))]
-    if not isinstance(value, list):
-        raise wrong("must be a string or a list of parts")
-    return value
-
-
-Content = Annotated[list[TextPart], BeforeValidator(_parts, json_schema_input_type=str | list[TextPart])]
+Content = Annotated[
+    list[TextPart],
+    BeforeValidator(lambda value: as_parts(value, TextPart, "text"), json_schema_input_type=str | list[TextPart]),
+]
 
 
 class FunctionCall(RequestBody):
@@ -90,7 +68,7 @@ class Message(RequestBody):
     @property
     def text(self) -> str:
         """What is said, parts on lines of their own."""
-        return "\n".join(part.text or part.refusal or "" for part in self.content or ())
+        return text_of(self.content or ())
 
     @model_validator(mode="after")
     def _fits_its_role(self) -> "Message":
@@ -183,7 +161,7 @@ class ResponseFormat(RequestBody):
         return self
 
 
-class ChatRequest(GenerationRequest):
+class ChatRequest(ChoicesRequest):
     """A conversation to go on with."""
 
     REFUSED: ClassVar[Mapping[str, str]] = {

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, Field, PlainValidator, model_validator
 
 from services.gateway.schemas.common import count, fault, text, token_ids, wrong
-from services.gateway.schemas.generation import GenerationRequest, Usage
+from services.gateway.schemas.generation import ChoicesRequest, Usage
 
 MOST_PROMPTS = 128
 
@@ -37,7 +37,7 @@ def _read_prompts(value: Any) -> list[Prompt]:
     return [Prompt(f"prompt[{i}]", read(f"prompt[{i}]", item)) for i, item in enumerate(value)]
 
 
-class CompletionsRequest(GenerationRequest):
+class CompletionsRequest(ChoicesRequest):
     """Prompts to continue."""
 
     REFUSED: ClassVar[Mapping[str, str]] = {"suffix": "the model continues a text and fills no gaps"}

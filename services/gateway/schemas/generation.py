@@ -1,4 +1,4 @@
-"""What chat and completions share: OpenAI's sampling parameters, and those that NIM and vLLM add."""
+"""What the routes that generate text share: OpenAI's sampling parameters, and those that NIM and vLLM add."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
@@ -21,13 +21,16 @@ def _not_true(value: bool) -> bool:
 OnlyFalse = Annotated[bool, AfterValidator(_not_true)]
 
 
-def _read_schema(value: Any) -> str:
-    """Return the JSON document of a JSON Schema, which may come as such."""
-    if isinstance(value, str):
-        return utf8(value)
+def _read_object(value: Any) -> str:
+    """Return the JSON document of an object."""
     if not isinstance(value, dict):
         raise wrong("must be an object")
     return document(value)
+
+
+def _read_schema(value: Any) -> str:
+    """Return the JSON document of a JSON Schema, which may come as such."""
+    return utf8(value) if isinstance(value, str) else _read_object(value)
 
 
 def _read_stop(value: Any) -> list[str] | None:
@@ -62,6 +65,7 @@ def _bias(key: str, number: Any) -> float:
     return float(number)
 
 
+JsonObject = Annotated[str, PlainValidator(_read_object, json_schema_input_type=dict[str, Any])]
 JsonSchema = Annotated[str, PlainValidator(_read_schema, json_schema_input_type=dict[str, Any])]
 Stop = Annotated[list[str] | None, PlainValidator(_read_stop, json_schema_input_type=str | list[str] | None)]
 LogitBias = Annotated[
@@ -95,28 +99,22 @@ class Extensions(RequestBody):
 class StreamOptions(RequestBody):
     """What a stream has beside the answer."""
 
-    include_usage: bool | None = None
-    """Send a last chunk without choices that has the usage."""
     include_obfuscation: OnlyFalse | None = None
     """Nothing is padded."""
 
 
 class GenerationRequest(Extensions):
-    """What both requests have."""
+    """What all requests have."""
 
     REFUSED: ClassVar[Mapping[str, str]] = {}
     """Parameters of OpenAI that cannot be honoured, and why."""
 
     model: ModelId
     """Id of the model."""
-    max_tokens: Tokens | None = None
-    """Most tokens of an answer."""
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
     """Flattens (above 1) or sharpens the distribution, 0 to 2; 0 is greedy. Default: 1."""
     top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     """Only the most likely tokens that add up to this probability, above 0, up to 1. Default: 1."""
-    n: Annotated[int, Field(ge=1, le=8)] | None = None
-    """How many answers, 1 to 8. Default: 1."""
     stop: Stop = None
     """The answer ends before any of these strings: one, or up to 16, of 1 to 256 characters."""
     seed: Annotated[int, Field(ge=-(2**63), le=2**64 - 1)] | None = None
@@ -151,6 +149,24 @@ class GenerationRequest(Extensions):
         if self.stream_options is not None and not self.stream:
             raise fault("stream_options", "is only for requests with stream")
         return self
+
+
+class ChunkOptions(StreamOptions):
+    """What a stream of chunks has beside the answer."""
+
+    include_usage: bool | None = None
+    """Send a last chunk without choices that has the usage."""
+
+
+class ChoicesRequest(GenerationRequest):
+    """What requests have that several answers are given to."""
+
+    max_tokens: Tokens | None = None
+    """Most tokens of an answer."""
+    n: Annotated[int, Field(ge=1, le=8)] | None = None
+    """How many answers, 1 to 8. Default: 1."""
+    stream_options: ChunkOptions | None = None
+    """Only with `stream`."""
 
     @property
     def include_usage(self) -> bool:
