@@ -47,8 +47,8 @@ class Engine:
             raise ServiceError(Kind.INTERNAL, "bad")
         return [("done", item) for item in items]
 
-    def call(self, items, lengths=None, priority=0):
-        return asyncio.ensure_future(self.batcher.submit(items, lengths or [10] * len(items), priority))
+    def call(self, items, lengths=None, priority=0, waiting=0):
+        return asyncio.ensure_future(self.batcher.submit(items, lengths or [10] * len(items), priority, waiting))
 
 
 lengths = st.lists(st.lists(st.integers(1, 300), min_size=1, max_size=40), min_size=1, max_size=6)
@@ -196,3 +196,16 @@ async def test_items_are_let_go_without_a_garbage_collection():
         assert watched[0]() is None
     finally:
         gc.enable()
+
+
+async def test_items_submitted_one_by_one_take_turns_with_those_of_others():
+    engine = Engine(BatchLimits(1, 4096, 1), gated=True)
+    running = engine.call(["running"])
+    await turns()
+    many = [engine.call([f"many {number}"], waiting=number) for number in range(4)]
+    one = engine.call(["one"])
+    await turns()
+    engine.gate.set()
+    await asyncio.gather(running, one, *many)
+    order = [item for batch in engine.batches for item in batch]
+    assert order == ["running", "many 0", "one", "many 1", "many 2", "many 3"]
