@@ -281,7 +281,7 @@ class Segment(_message.Message):
     end: _builtins.float
     """Where it ends, in seconds."""
     text: _builtins.str
-    """The text."""
+    """The text, with the space before it where the language has one: texts of segments are put together as they are."""
     temperature: _builtins.float
     """Temperature at which it was read."""
     average_logprob: _builtins.float
