@@ -36,3 +36,21 @@ async def channel(service: ServiceProcess) -> AsyncIterator[grpc.aio.Channel]:
 @pytest.fixture
 def stub(channel: grpc.aio.Channel) -> "asr_pb2_grpc.AsrServiceAsyncStub":
     return asr_pb2_grpc.AsrServiceStub(channel)
+
+
+@pytest.fixture(scope="session")
+async def small(model_store: ModelStore, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ServiceProcess]:
+    """A service with tight limits for live streams."""
+    limits = {
+        "FLOTILLA_ASR_MAX_STREAMS": "2",
+        "FLOTILLA_ASR_MAX_AUDIO_SECONDS": "30",
+        "FLOTILLA_ASR_STREAM_IDLE_SECONDS": "2",
+    }
+    async with asr_process(tmp_path_factory.mktemp("small"), limits) as running:
+        yield running
+
+
+@pytest.fixture
+async def small_stub(small: ServiceProcess) -> "AsyncIterator[asr_pb2_grpc.AsrServiceAsyncStub]":
+    async with small.channel() as open_channel:
+        yield asr_pb2_grpc.AsrServiceStub(open_channel)
