@@ -8,6 +8,7 @@ from starlette.types import ASGIApp
 from services.common.errors import ServiceError
 from services.common.telemetry import Telemetry
 from services.gateway.access.access import Access
+from services.gateway.access.document import with_keys
 from services.gateway.access.http_gate import HttpGate
 from services.gateway.bodies import Bodies, BodyLimits
 from services.gateway.directory import Directory
@@ -78,6 +79,8 @@ def create_app(  # noqa: PLR0913, PLR0917  # everything that the routes stand on
     for router in (*routers, documentation.create_router()):
         app.include_router(router)
     app.openapi = documented(app.openapi)  # type: ignore[method-assign]
+    if access is not None:
+        app.openapi = with_keys(app.openapi, access.is_keyless)  # type: ignore[method-assign]
     served = Shortcut(app, (route for router in routers for route in router.routes))
     guarded = served if access is None else HttpGate(served, access)
     limited = allow_origins(_with_limits(guarded, settings), listed(settings.cors_origins))

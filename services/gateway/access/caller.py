@@ -225,7 +225,8 @@ async def charged(service: str, method: str, first: First) -> AsyncIterator[Char
         return
     request = await first() if callable(first) else first
     if isinstance(request, bytes):
-        request = None if shape is None else parsed(shape.request, request)
+        looked_at = shape is not None and (shape.units or not caller.every_model)
+        request = parsed(shape.request, request) if shape is not None and looked_at else None
     await caller.check(service, shape, request)
     least, most = ({}, {}) if shape is None or request is None else estimate(shape, request)
     reserved = await caller.reserve(most)

@@ -154,6 +154,18 @@ async def test_metrics_and_documents_without_a_key_where_the_settings_say_so(
         assert (await gateway.http.get("/v1/models")).status_code == 401
 
 
+async def test_the_openapi_document_says_how_keys_are_sent(guarded: Gateway, keys: Keys) -> None:
+    headers = await with_key(guarded, keys)
+    document = (await guarded.http.get("/openapi.json", headers=headers)).json()
+    assert document["components"]["securitySchemes"].keys() == {"bearer", "x-api-key"}
+    assert document["security"] == [{"bearer": []}, {"x-api-key": []}]
+    keyless = {
+        path for path, verbs in document["paths"].items() if any(verb.get("security") == [] for verb in verbs.values())
+    }
+    assert keyless == {"/v1/health/live", "/v1/health/ready", "/v2/health/live", "/v2/health/ready"}
+    assert "401" in document["paths"]["/v1/embeddings"]["post"]["responses"]
+
+
 async def test_an_expired_key_is_refused(guarded: Gateway, keys: Keys) -> None:
     secret = keys.add(expires=NOW - timedelta(days=1))
     other = keys.add()
