@@ -4,6 +4,7 @@ https://github.com/triton-inference-server/server/blob/main/docs/protocol/extens
 """
 
 import asyncio
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ IN_A_THREAD_FROM = 64 * 1024  # elements or bytes
 async def to_proto(model: str, version: str, body: InferRequest) -> Any:
     """Return the ModelInferRequest of a body. Raises INVALID_ARGUMENT."""
     _flag(f"parameters.{BINARY_DEFAULT}", body.parameters.get(BINARY_DEFAULT, False))
-    elements = sum(len(tensor.data) for tensor in body.inputs if isinstance(tensor.data, list))
+    elements = sum(math.prod(tensor.shape) for tensor in body.inputs if tensor.data is not None)
     if elements < IN_A_THREAD_FROM:
         return _to_proto(model, version, body)
     return await asyncio.to_thread(_to_proto, model, version, body)
