@@ -77,7 +77,7 @@ class Result:
 
     @property
     def goals(self) -> list[Goal]:
-        """Return the goals; those of live streams are for one stream of the first model."""
+        """Return the goals; those of live streams are for the fewest streams of the first model."""
         goals = [Goal("one file, of the engine", FILE_GOAL, row.ratio) for row in self.file if row.target == STACK]
         goals += [
             Goal(f"{_FILES} files at a time, of sequential faster-whisper", FILES_GOAL, row.ratio)

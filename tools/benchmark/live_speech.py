@@ -16,6 +16,8 @@ from tools.benchmark.speech import RATE, Clip, Samples, word_error_rate
 PIECE_SECONDS = 0.1
 PAUSE_SECONDS = 2.0
 """Silence behind a clip, in which the end of speech has to be found."""
+LEAST_CLIPS = 10
+"""Sent for every row."""
 
 
 @dataclass(slots=True)
@@ -60,16 +62,16 @@ class _Clock:
 
 
 async def live_row(address: str, model: str, clips: Sequence[Clip], streams: int) -> LiveRow:
-    """Stream every clip in real time, `streams` at a time, once closed at its end and once with silence behind it."""
+    """Stream clips in real time, `streams` at a time: some closed at their end, others with silence behind them."""
+    silence = np.zeros(int(PAUSE_SECONDS * RATE), dtype=np.int16)
+    chosen = [clips[number % len(clips)] for number in range(max(LEAST_CLIPS, 2 * streams))]
+    audio = [
+        clip.samples if number % 2 else np.concatenate([clip.samples, silence]) for number, clip in enumerate(chosen)
+    ]
     async with grpc.aio.insecure_channel(address) as channel:
-        stub = asr_pb2_grpc.AsrServiceStub(channel)
-        closed = await _all(stub, model, [clip.samples for clip in clips], streams)
-        silence = np.zeros(int(PAUSE_SECONDS * RATE), dtype=np.int16)
-        paused = await _all(stub, model, [np.concatenate([clip.samples, silence]) for clip in clips], streams)
-    every = [*closed, *paused]
-    seconds = sum(clip.seconds for clip in clips)
-    speech = [stream.after_speech for stream in paused if stream.after_speech is not None]
-    close = [stream.after_close for stream in closed if stream.after_close is not None]
+        every = await _all(asr_pb2_grpc.AsrServiceStub(channel), model, audio, streams)
+    speech = [stream.after_speech for stream in every[::2] if stream.after_speech is not None]
+    close = [stream.after_close for stream in every[1::2] if stream.after_close is not None]
     first = [stream.first_word for stream in every if stream.first_word is not None]
     return LiveRow(
         model,
@@ -79,8 +81,8 @@ async def live_row(address: str, model: str, clips: Sequence[Clip], streams: int
         after_speech_slowest=1e3 * max(speech, default=float("nan")),
         after_close=_median(close),
         after_close_slowest=1e3 * max(close, default=float("nan")),
-        interims_per_second=sum(stream.interims for stream in closed) / seconds,
-        word_error_rate=word_error_rate([clip.text for clip in clips], [stream.text for stream in closed]),
+        interims_per_second=sum(stream.interims for stream in every) / sum(clip.seconds for clip in chosen),
+        word_error_rate=word_error_rate([clip.text for clip in chosen], [stream.text for stream in every]),
         errors=sum(bool(stream.error) for stream in every),
         first_error=next((stream.error for stream in every if stream.error), ""),
     )

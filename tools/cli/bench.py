@@ -59,8 +59,8 @@ def vision(
     *,
     clients: Annotated[list[int] | None, typer.Option(min=1, help="Concurrent clients; may be repeated.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Times that each target gets its turn.")] = 3,
-    seconds: Annotated[float, typer.Option(min=0.5, help="Length of one measurement.")] = 8.0,
-    pages: Annotated[int, typer.Option(min=1, help="Pages of text to read in every round.")] = 16,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Length of one measurement.")] = 4.0,
+    pages: Annotated[int, typer.Option(min=1, help="Pages of text to read in every round.")] = 8,
     peer: Annotated[str | None, typer.Option(help="A peer to read the pages with: rapidocr.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One short round: does it all work?")] = False,
     output: Annotated[Path | None, typer.Option("--json", help="Where the JSON goes.")] = None,
@@ -105,8 +105,8 @@ def asr(
     """
     settings = fleet_settings()
     folder = settings.state_dir / "benchmark"
-    numbers = (tuple(clients or (1, 4, 8)), tuple(streams or (1, 2, 4, 8)), rounds)
-    plan = asr_benchmark.Plan(data, *(((8,), (1,), 1) if quick else numbers))
+    numbers = (tuple(clients or (1, 4, 8)), tuple(streams or (1, 4, 8)), rounds)
+    plan = asr_benchmark.Plan(data, *(((8,), (4,), 1) if quick else numbers))
     with console.status("") as status:
         manifest = load_manifest(settings.model_manifest)
         work = asr_benchmark.run(plan, folder, manifest, ModelStore(settings.model_store), status.update)
