@@ -75,7 +75,8 @@ def live_request(streaming: Any, head: bytes) -> pb.StreamingTranscribeRequest:
 def in_riva_terms(error: ServiceError) -> ServiceError:
     """Return the error with the name that Riva has for the field."""
     if error.field is not None:
-        known = sorted((ours for ours in _FIELDS if error.field.startswith(ours)), key=len)
+        whole = f"{error.field}."
+        known = sorted((ours for ours in _FIELDS if whole.startswith((f"{ours}.", f"{ours}["))), key=len)
         if known:
             theirs = _FIELDS[known[-1]] + error.field[len(known[-1]) :]
             error.message, error.field = error.message.replace(error.field, theirs), theirs

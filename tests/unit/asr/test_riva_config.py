@@ -106,6 +106,7 @@ def test_what_cannot_be_done_is_refused_by_name(field: str, wrong: dict):
         ("config.config.model", "config.model"),
         ("config.audio.channels", "config.audio_channel_count"),
         ("config.endpointing.stop_silence_ms", "config.endpointing_config.stop_history"),
+        ("config.language_code", "config.language_code"),
         ("audio", "audio"),
     ],
 )
