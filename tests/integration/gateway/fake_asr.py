@@ -164,7 +164,8 @@ class FakeAsr(asr_pb2_grpc.AsrServiceServicer, riva_grpc.RivaSpeechRecognitionSe
         async with self._call(context) as heard:
             heard.config = request.config
             heard.add(request.audio)
-            return riva.RecognizeResponse(results=[riva.SpeechRecognitionResult(alternatives=[_said(TEXT)])])
+            result = riva.SpeechRecognitionResult(alternatives=[_said(TEXT)], audio_processed=SECONDS)
+            return riva.RecognizeResponse(results=[result])
 
     async def StreamingRecognize(
         self, requests: AsyncIterator[riva.StreamingRecognizeRequest], context: Any
@@ -221,5 +222,7 @@ def _said(text: str) -> riva.SpeechRecognitionAlternative:
 
 
 def _streamed(text: str, is_final: bool) -> riva.StreamingRecognizeResponse:
-    result = riva.StreamingRecognitionResult(alternatives=[_said(text)], is_final=is_final)
+    result = riva.StreamingRecognitionResult(
+        alternatives=[_said(text)], is_final=is_final, audio_processed=SECONDS if is_final else SECONDS / 2
+    )
     return riva.StreamingRecognizeResponse(results=[result])

@@ -14,10 +14,12 @@ import pytest
 from flotilla.embedding.v1 import embedding_pb2, embedding_pb2_grpc
 from flotilla.llm.v1 import llm_pb2, llm_pb2_grpc
 from flotilla.vision.v1 import vision_pb2, vision_pb2_grpc
+from riva.client.proto import riva_asr_pb2 as riva
+from riva.client.proto import riva_asr_pb2_grpc as riva_grpc
 
 from services.common.errors import Kind, ServiceError, from_rpc_error
 from tests.integration.gateway.chat_bodies import USER, chat, events
-from tests.integration.gateway.fake_asr import FakeAsr
+from tests.integration.gateway.fake_asr import SECONDS, FakeAsr
 from tests.integration.gateway.fake_embedding import MODEL, FakeEmbedding
 from tests.integration.gateway.fake_llm import MODEL as CHAT_MODEL
 from tests.integration.gateway.fake_llm import FakeLlm
@@ -206,6 +208,22 @@ async def test_seconds_of_audio_are_counted(tmp_path: Path, asr: FakeAsr) -> Non
         response = await gateway.http.post("/v1/audio/transcriptions", files=files)
         assert response.status_code == 200
         assert await used(gateway, "audio_seconds") > 0
+
+
+async def test_riva_is_counted_by_the_audio_worked_on(tmp_path: Path, asr: FakeAsr) -> None:
+    async with limited(tmp_path, asr_addresses=asr.address, audio_seconds_per_minute=6) as gateway:
+        stub = riva_grpc.RivaSpeechRecognitionStub(gateway.grpc)
+        await stub.Recognize(riva.RecognizeRequest(audio=b"1"), metadata=metadata(gateway))
+        assert await used(gateway, "audio_seconds") == SECONDS
+        first = riva.StreamingRecognizeRequest()
+        first.streaming_config.config.sample_rate_hertz = 16_000
+        requests = [first, riva.StreamingRecognizeRequest(audio_content=b"1")]
+        answers = [answer async for answer in stub.StreamingRecognize(iter(requests), metadata=metadata(gateway))]
+        assert answers
+        assert await used(gateway, "audio_seconds") == 2 * SECONDS
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Recognize(riva.RecognizeRequest(audio=b"1"), metadata=metadata(gateway))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 async def test_grpc_is_limited_and_says_when_to_come_back(tmp_path: Path, embedding: FakeEmbedding) -> None:
