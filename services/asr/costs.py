@@ -17,12 +17,12 @@ class Costs:
         self._frames_per_byte = FRAMES_PER_SECOND / _BYTES_PER_SECOND
         self._share = 1.0
 
-    def of_bytes(self, size: int, audio_format: AudioFormat | None) -> float:
-        """Return the cost of a file of `size` bytes, or of samples of a format."""
+    def of_bytes(self, size: int, audio_format: AudioFormat | None, *, separate: bool = False) -> float:
+        """Return the cost of a file of `size` bytes, or of samples of a format, with their channels mixed or apart."""
         per_byte = self._frames_per_byte
         if audio_format is not None and not audio_format.encoding.has_header:
             per_byte = FRAMES_PER_SECOND / (audio_format.sample_rate * audio_format.encoding.sample_bytes)
-            per_byte /= audio_format.channels
+            per_byte /= 1 if separate else audio_format.channels
         return self._share * min(size * per_byte, self._most)
 
     def of_seconds(self, seconds: float) -> float:

@@ -142,7 +142,7 @@ class Files:
 
     async def _admitted(self, job: _Job, context: Any) -> AsyncGenerator[Event, None]:
         order, spool, engine = job.order, job.spool, self._engine
-        estimate = self._costs.of_bytes(spool.size, order.audio_format)
+        estimate = self._costs.of_bytes(spool.size, order.audio_format, separate=order.options.separate_channels)
         async with engine.admission.admit_call(estimate, context):
             began = time.monotonic()
             audio = await decode(

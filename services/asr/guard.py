@@ -6,7 +6,8 @@ from services.asr.passage import compression_ratio
 MOST_COMPRESSION, LEAST_LOGPROB, MOST_NO_SPEECH = 2.4, -1.0, 0.6
 """Whisper's own limits."""
 _SURE_NO_SPEECH = 0.75
-"""Real speech stays below 0.2; what was invented for silence, noise and music was above this, if never sure itself."""
+"""Real speech stays below 0.5 even in noise as loud as itself; what was invented for silence, noise and music was above
+this, if never likely. Measured."""
 LATEST = 0.5
 """Seconds before the end of the sound after which no segment begins."""
 

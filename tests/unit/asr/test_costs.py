@@ -7,7 +7,9 @@ from services.asr.costs import Costs
 def test_samples_are_counted() -> None:
     costs = Costs(3600)
     assert costs.of_bytes(32_000, AudioFormat(Encoding.PCM_S16LE, 16_000, 1)) == pytest.approx(100)
-    assert costs.of_bytes(64_000, AudioFormat(Encoding.MULAW, 8_000, 2)) == pytest.approx(400)
+    stereo = AudioFormat(Encoding.MULAW, 8_000, 2)
+    assert costs.of_bytes(64_000, stereo) == pytest.approx(400)
+    assert costs.of_bytes(64_000, stereo, separate=True) == pytest.approx(800)
 
 
 def test_files_are_estimated_and_learnt() -> None:
