@@ -20,7 +20,7 @@ from services.asr.mel import log_mel
 from services.asr.model import FRAMES_PER_SECOND, MOST_NEW_TOKENS, Reading, Window
 from services.asr.options import MOST_ALTERNATIVES, Options, ServedModel
 from services.asr.passage import Alternative, Interim, Passage, Segment, compression_ratio
-from services.asr.vocabulary import Vocabulary, Word
+from services.asr.vocabulary import Span, Vocabulary, Word
 from services.asr.word_times import Interval, placed, trimmed, within
 from services.common.batcher import Batcher
 
@@ -31,6 +31,7 @@ itself, a shorter one as well. Measured; the full 30 s are no better and cost th
 MOST_SECONDS = 30.0 - TAIL_SECONDS
 """Sound of a window."""
 LADDER = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+_LEAST_ROOM, _ROOM_PER_SECOND = 32, 15  # tokens
 _SAMPLES_OF_LADDER = 5  # texts of which the likeliest is taken where the temperature is above 0
 
 
@@ -98,7 +99,7 @@ class Recognition:
         sound = await _sound(samples)
         language = options.language or (await self._language([sound], turn))[0]
         prompt = self._prompt(options, language, before, timestamps=False)
-        window = Window(sound.mel, sound.frames, prompt, max_new_tokens=_room(prompt), word_times=True)
+        window = Window(sound.mel, sound.frames, prompt, max_new_tokens=_room(prompt, sound), word_times=True)
         reading = await self._submit(window, turn)
         ids = self._vocabulary.text_ids(reading.texts[0])
         if guard.silent(reading):
@@ -138,21 +139,25 @@ class Recognition:
             if guard.silent(reading):
                 self._instruments.dropped(self.model.id, "no_speech")
                 return None, temperature
-            text = self._vocabulary.text(reading.texts[0])
-            fault = guard.fault(text, reading.scores[0])
+            fault = guard.fault(self._audible(reading, sound), reading.scores[0])
             tried.append((reading, temperature))
             if fault is None or options.temperature is not None:
                 return reading, temperature
             if temperature < ladder[-1]:
                 self._instruments.fell_back(self.model.id, fault)
-        reading, temperature = max(tried, key=lambda pair: self._trust(pair[0]))
-        if guard.invented(self._vocabulary.text(reading.texts[0]), reading):
+        reading, temperature = max(tried, key=lambda pair: self._trust(pair[0], sound))
+        if guard.invented(self._audible(reading, sound), reading):
             self._instruments.dropped(self.model.id, "invented")
             return None, temperature
         return reading, temperature
 
-    def _trust(self, reading: Reading) -> tuple[bool, float]:
-        return not guard.repetitive(self._vocabulary.text(reading.texts[0])), reading.scores[0]
+    def _trust(self, reading: Reading, sound: _Sound) -> tuple[bool, float]:
+        return not guard.repetitive(self._audible(reading, sound)), reading.scores[0]
+
+    def _audible(self, reading: Reading, sound: _Sound) -> str:
+        """Return the best text without what begins when the sound is over, which is left out later anyway."""
+        spans = self._vocabulary.spans(reading.texts[0], sound.seconds)
+        return self._vocabulary.text(number for span in spans if _begins_in(span, sound) for number in span.ids)
 
     def _window(self, sound: _Sound, prompt: list[int], options: Options, temperature: float) -> Window:
         wanted = min(MOST_ALTERNATIVES, options.alternatives + 2) if options.alternatives > 1 else 1
@@ -163,7 +168,7 @@ class Recognition:
             beam_size=self._beam_size if temperature == 0 else 1,
             alternatives=wanted if temperature == 0 else max(wanted, _SAMPLES_OF_LADDER),
             temperature=temperature,
-            max_new_tokens=_room(prompt),
+            max_new_tokens=_room(prompt, sound),
             word_times=options.word_timestamps,
         )
 
@@ -192,7 +197,7 @@ class Recognition:
             words = self._words(span.ids, reading, position) if options.word_timestamps else []
             position += len(span.ids)
             times = placed(span.start, span.end, words, sound.speech)
-            if not guard.spoken(text) or times is None or span.start >= max(sound.seconds - guard.LATEST, guard.LATEST):
+            if not guard.spoken(text) or times is None or not _begins_in(span, sound):
                 continue
             start, earliest = max(times.start, earliest), max(times.end, earliest)
             segments.append(
@@ -243,8 +248,17 @@ def _padded(samples: Floats, speech: Sequence[Interval]) -> _Sound:
     return _Sound(mel, max(1, math.ceil(seconds * FRAMES_PER_SECOND)), seconds, speech)
 
 
-def _room(prompt: Sequence[int]) -> int:
-    return min(MOST_NEW_TOKENS // 2, MOST_NEW_TOKENS - len(prompt))
+def _room(prompt: Sequence[int], sound: _Sound) -> int:
+    """Return how many tokens a text may have: twice what Whisper has for a window of 30 s, by the length of this one.
+
+    A text that goes on and on is over sooner.
+    """
+    most = min(MOST_NEW_TOKENS // 2, MOST_NEW_TOKENS - len(prompt))
+    return min(most, round(_LEAST_ROOM + _ROOM_PER_SECOND * sound.seconds))
+
+
+def _begins_in(span: Span, sound: _Sound) -> bool:
+    return span.start < max(sound.seconds - guard.LATEST, guard.LATEST)
 
 
 def _bare(text: str) -> str:

@@ -139,7 +139,7 @@ async def test_a_long_prompt_leaves_room_for_the_text(say, vocabulary):
     await model.read(SOUND, Options("base", language="en", prompt="word " * 1000, hot_words=("long",) * 100))
     (window,) = engine.windows
     assert len(window.prompt) + window.max_new_tokens <= 448
-    assert window.max_new_tokens >= 220
+    assert window.max_new_tokens >= 60  # for 4 s
 
 
 async def test_interim_is_read_once_and_greedily(say, vocabulary):
