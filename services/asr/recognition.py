@@ -31,7 +31,7 @@ itself, a shorter one as well. Measured; the full 30 s are no better and cost th
 MOST_SECONDS = 30.0 - TAIL_SECONDS
 """Sound of a window."""
 LADDER = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-_LEAST_ROOM, _ROOM_PER_SECOND = 32, 15  # tokens
+_LEAST_ROOM, _ROOM_PER_SECOND, _ROOM_STEP = 32, 15, 64  # tokens
 _SAMPLES_OF_LADDER = 5  # texts of which the likeliest is taken where the temperature is above 0
 
 
@@ -251,10 +251,12 @@ def _padded(samples: Floats, speech: Sequence[Interval]) -> _Sound:
 def _room(prompt: Sequence[int], sound: _Sound) -> int:
     """Return how many tokens a text may have: twice what Whisper has for a window of 30 s, by the length of this one.
 
-    A text that goes on and on is over sooner.
+    A text that goes on and on is over sooner. The number is a round one, because the engine decodes together only
+    what may have as many tokens.
     """
     most = min(MOST_NEW_TOKENS // 2, MOST_NEW_TOKENS - len(prompt))
-    return min(most, round(_LEAST_ROOM + _ROOM_PER_SECOND * sound.seconds))
+    wanted = _LEAST_ROOM + _ROOM_PER_SECOND * sound.seconds
+    return min(most, math.ceil(wanted / _ROOM_STEP) * _ROOM_STEP)
 
 
 def _begins_in(span: Span, sound: _Sound) -> bool:
