@@ -43,11 +43,13 @@ class Access:
             self.keys = Keys(Path(settings.keys_file), telemetry)
         except KeyFileError as error:
             raise StartupError(str(error)) from None
-        self._keyless = (
+        keyless = (
             *_HEALTH,
             *(_METRICS if settings.keyless_metrics else ()),
             *(_DOCUMENTS if settings.keyless_documents else ()),
         )
+        self._keyless = frozenset(route for route in keyless if "*" not in route)
+        self._keyless_patterns = tuple(route for route in keyless if "*" in route)
         self._accounts: dict[str, Account] = {}
         self._refused = telemetry.counter(
             "flotilla_gateway_unauthenticated", "Requests refused for their API key, by reason."
@@ -61,7 +63,7 @@ class Access:
 
     def is_keyless(self, route: str) -> bool:
         """Whether a route, an HTTP path or a gRPC method, is for everybody."""
-        return covers(self._keyless, route)
+        return route in self._keyless or covers(self._keyless_patterns, route)
 
     def caller(self, headers: Mapping[str, str], route: str) -> Caller:
         """Return who sends a request for `route`. Keys of `headers` are in lower case.

@@ -80,7 +80,7 @@ class KeyFile(_Strict):
 
 def covers(patterns: Collection[str], name: str) -> bool:
     """Whether one of the patterns stands for `name`."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    return "*" in patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def new_key() -> tuple[str, str, str]:
