@@ -13,6 +13,7 @@ from services.common.load import Load
 MOST_BUSY_SECONDS = 0.4
 """Engine time that all interims under way may take."""
 LEAST_INTERVAL_SECONDS = 0.5
+_SHARE = 2.5
 
 
 class Thinning:
@@ -55,10 +56,10 @@ class Pace:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Let the next one come no earlier than as long after this one as this one has taken."""
+        """Let the next one come so late that readings take two fifths of the time at most."""
         began = self._clock()
         try:
             yield
         finally:
             took = self._clock() - began
-            self._due = began + max(LEAST_INTERVAL_SECONDS, 2 * took)
+            self._due = began + max(LEAST_INTERVAL_SECONDS, _SHARE * took)

@@ -19,9 +19,9 @@ def test_slow_readings_come_less_often():
     pace = Pace(lambda: now)
     with pace.reading():
         now = 3.0
-    now = 5.9
+    now = 7.4
     assert not pace.due
-    now = 6.0
+    now = 7.5
     assert pace.due
 
 
