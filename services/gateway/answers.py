@@ -1,4 +1,4 @@
-"""What the answers of chat and completions have in common."""
+"""What the answers of the routes that generate text have in common."""
 
 import time
 import uuid
@@ -49,6 +49,16 @@ class Usage:
             "completion_tokens": self._completion,
             "total_tokens": self._prompt + self._completion,
             "prompt_tokens_details": {"cached_tokens": self._cached},
+        }
+
+    def of_response(self) -> dict[str, Any]:
+        """Return the `usage` of OpenAI's Responses API, with what is not counted apart as 0."""
+        return {
+            "input_tokens": self._prompt,
+            "input_tokens_details": {"cached_tokens": self._cached, "cache_write_tokens": 0},
+            "output_tokens": self._completion,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": self._prompt + self._completion,
         }
 
 

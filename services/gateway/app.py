@@ -32,6 +32,7 @@ from services.gateway.routers import (
     metadata,
     models,
     ranking,
+    responses,
     tokens,
     vision,
 )
@@ -66,6 +67,7 @@ def create_app(  # noqa: PLR0913, PLR0917  # everything that the routes stand on
     routers = [
         chat.create_router(llm, keep_alive),
         completions.create_router(llm, keep_alive),
+        responses.create_router(llm, keep_alive),
         tokens.create_router(llm),
         embeddings.create_router(fleet.embedding.backend, directory),
         ranking.create_router(fleet.embedding.backend),

@@ -12,6 +12,7 @@ from services.gateway.schemas.chat import ChatRequest
 from services.gateway.schemas.completions import CompletionsRequest
 from services.gateway.schemas.embeddings import EmbeddingsRequest
 from services.gateway.schemas.generation import GenerationRequest
+from services.gateway.schemas.responses import ResponsesRequest
 from services.gateway.settings import GatewaySettings
 from tests.integration.gateway.fake_embedding import FakeEmbedding
 from tests.integration.gateway.gateway import Gateway, running
@@ -55,7 +56,7 @@ def test_every_field_of_embeddings_is_documented() -> None:
     assert [field for field in EmbeddingsRequest.model_fields if f"| `{field}` |" not in text] == []
 
 
-@pytest.mark.parametrize("body", [ChatRequest, CompletionsRequest])
+@pytest.mark.parametrize("body", [ChatRequest, CompletionsRequest, ResponsesRequest])
 def test_every_field_of_the_language_routes_is_documented(body: type[GenerationRequest]) -> None:
     text = (DOCS / "api.md").read_text()
     known = [*body.model_fields, *body.REFUSED]

@@ -1,5 +1,6 @@
 """Requests to the language routes, and how their streams are read."""
 
+import json
 from typing import Any
 
 import httpx
@@ -9,6 +10,19 @@ from tests.integration.gateway.fake_llm import MODEL
 from tests.integration.gateway.gateway import Gateway
 
 USER = {"role": "user", "content": "hi"}
+ASKED: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"messages": [USER]},
+    "/v1/completions": {"prompt": "hi"},
+    "/v1/responses": {"input": "hi"},
+}
+"""What the routes need beside a model."""
+
+
+def raw_request(path: str = "/v1/chat/completions", **changes: Any) -> bytes:
+    """A small request as bytes of HTTP."""
+    body = json.dumps({"model": MODEL, **ASKED[path], **changes}).encode()
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
 
 
 async def chat(gateway: Gateway, **changes: Any) -> httpx.Response:

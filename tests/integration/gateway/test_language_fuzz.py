@@ -32,10 +32,25 @@ FORMAT = st.fixed_dictionaries(
 TOOL = st.fixed_dictionaries(
     {"type": st.just("function"), "function": st.fixed_dictionaries({"name": TEXT}, optional={"parameters": VALUES})}
 )
+ITEM = st.fixed_dictionaries(
+    {"type": st.sampled_from(["message", "function_call", "function_call_output"])},
+    optional={
+        "role": st.sampled_from(["user", "assistant"]),
+        "content": TEXT | st.just([{"type": "input_text", "text": "a"}]) | VALUES,
+        "call_id": TEXT,
+        "name": TEXT,
+        "arguments": TEXT,
+        "output": TEXT | VALUES,
+    },
+)
 LIKELY: dict[str, st.SearchStrategy[Any]] = {
     "messages": st.lists(MESSAGE, min_size=1, max_size=2),
+    "input": TEXT | st.lists(ITEM, max_size=2),
+    "text": st.fixed_dictionaries({"format": VALUES | st.just({"type": "json_schema", "name": "a", "schema": {}})}),
+    "metadata": st.dictionaries(TEXT, TEXT, max_size=2),
+    "include": st.lists(st.sampled_from(["message.output_text.logprobs", "other"]), max_size=2),
     "prompt": TEXT | st.lists(TEXT, max_size=3) | st.lists(st.integers(-1, 2**33), max_size=3),
-    "tools": st.lists(TOOL, max_size=2),
+    "tools": st.lists(TOOL | st.fixed_dictionaries({"type": st.just("function"), "name": TEXT}), max_size=2),
     "response_format": FORMAT,
     "stop": TEXT | st.lists(TEXT, max_size=3),
     "logit_bias": st.dictionaries(st.integers(-1, 2**33).map(str) | TEXT, st.floats() | st.integers(), max_size=3),
@@ -75,6 +90,7 @@ async def fields_of(gateway: Gateway, name: str) -> list[str]:
         ("/v1/chat/completions", "ChatRequest", "messages"),
         ("/v1/completions", "CompletionsRequest", "prompt"),
         ("/v1/tokenize", "TokenizeRequest", "prompt"),
+        ("/v1/responses", "ResponsesRequest", "input"),
     ],
 )
 async def test_any_body_is_answered(language: Gateway, path: str, name: str, required: str) -> None:

@@ -10,19 +10,11 @@ from flotilla.llm.v1 import llm_pb2 as pb
 
 from services.common.errors import Kind, ServiceError
 from tests.bad_requests import connected
-from tests.integration.gateway.chat_bodies import USER, chat, complete, events
-from tests.integration.gateway.fake_llm import MODEL, STOP, USAGE, FakeLlm
+from tests.integration.gateway.chat_bodies import ASKED, chat, complete, events, raw_request
+from tests.integration.gateway.fake_llm import STOP, USAGE, FakeLlm
 from tests.integration.gateway.gateway import Gateway, running
 
 ENDING = (pb.ChatResponse(finish_reason=STOP), pb.ChatResponse(usage=USAGE))
-
-
-def raw_request(path: str = "/v1/chat/completions", **changes: Any) -> bytes:
-    """A chat or a completion as bytes of HTTP."""
-    asked = {"messages": [USER]} if "chat" in path else {"prompt": "hi"}
-    body = json.dumps({"model": MODEL, **asked, **changes}).encode()
-    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    return head.encode() + body
 
 
 async def test_a_failure_within_ends_the_stream_with_an_error_event(llm_gateway: Gateway, llm: FakeLlm) -> None:
@@ -103,7 +95,7 @@ async def test_an_error_after_silence_is_an_event(llm: FakeLlm) -> None:
         assert b"rate_limit_error" in await reader.readuntil(b"}}\n\n")
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+@pytest.mark.parametrize("path", ASKED)
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("begun", [False, True])
 async def test_a_client_that_leaves_cancels_the_call(
