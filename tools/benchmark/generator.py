@@ -1,4 +1,6 @@
-"""The load generator: closed-loop clients in a process of its own, whose CPU time is reported with the result.
+"""The load generator: clients in a process of its own, whose CPU time is reported with the result.
+
+Clients are closed-loop, each with one request at a time, or requests leave at a fixed rate whatever has come back.
 
 Reads a pickled Job from standard input, writes a pickled Measurement. All payloads are encoded beforehand and answers
 are only checked for success and kept as bytes, so that it measures the server and not itself.
@@ -6,6 +8,7 @@ are only checked for success and kept as bytes, so that it measures the server a
 
 import asyncio
 import io
+import itertools
 import os
 import pickle
 import resource
@@ -33,6 +36,8 @@ class Post:
     status: int = 200
     leave_after: int | None = None
     """Disconnect after so many bytes of the answer, where it is that long."""
+    end: bytes = b""
+    """What a right answer ends with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,10 @@ class Job:
     warmup_seconds: float = 1.0
     limit: int | None = None
     """Stop after so many requests instead of after `seconds`."""
+    arrivals: float | None = None
+    """Requests that leave each second, evenly spaced, instead of from `clients`."""
+    key: str = ""
+    """API key that goes with every request."""
     preparation: Callable[[], Preparation] | None = None
     """Returns, in the generator's process, what makes the graph's inputs of a payload; its time counts."""
     python: str = sys.executable
@@ -68,6 +77,8 @@ class Measurement:
     first_error: str = ""
     seconds: float = 0.0
     generator_cores: float = 0.0
+    sent: int = 0
+    """All requests, those of the warm-up among them."""
 
     @property
     def rate(self) -> float:
@@ -116,32 +127,46 @@ class _Clock:
         """Return the result; call it when all clients have ended."""
         self.result.seconds = time.perf_counter() - self._began
         self.result.generator_cores = (cpu_seconds() - (self._cpu or 0.0)) / self.result.seconds
+        self.result.sent = self._next
         return self.result
 
 
 async def _run_clients(job: Job, clock: _Clock, send: Send) -> None:
+    async def one(payload: Any) -> None:
+        started = time.perf_counter()
+        try:
+            await send(payload)
+        except Exception as error:  # every failure is counted and the first one shown
+            clock.done(started, f"{type(error).__name__}: {error}"[:300])
+        else:
+            clock.done(started)
+
     async def client() -> None:
         while (payload := clock.take()) is not None:
-            started = time.perf_counter()
-            try:
-                await send(payload)
-            except Exception as error:  # every failure is counted and the first one shown
-                clock.done(started, f"{type(error).__name__}: {error}"[:300])
-            else:
-                clock.done(started)
+            await one(payload)
 
     clock.start()
-    await asyncio.gather(*(client() for _ in range(job.clients)))
+    if job.arrivals is None:
+        await asyncio.gather(*(client() for _ in range(job.clients)))
+        return
+    began = time.perf_counter()
+    async with asyncio.TaskGroup() as running:
+        for number in itertools.count():
+            await asyncio.sleep(max(0.0, began + number / job.arrivals - time.perf_counter()))
+            if (payload := clock.take()) is None:
+                break
+            running.create_task(one(payload))
 
 
 async def _http(job: Job, clock: _Clock) -> None:
     import aiohttp  # noqa: PLC0415
 
     connector = aiohttp.TCPConnector(limit=0)
+    credentials = {"Authorization": f"Bearer {job.key}"} if job.key else {}
     async with aiohttp.ClientSession(connector=connector, skip_auto_headers=["User-Agent"]) as session:
 
         async def send(post: Post) -> None:
-            headers = {"Content-Type": post.content_type}
+            headers = {"Content-Type": post.content_type, **credentials}
             async with session.post(job.target + post.path, data=post.body, headers=headers) as response:
                 if post.leave_after is not None and response.status == post.status:
                     with suppress(asyncio.IncompleteReadError):
@@ -149,7 +174,7 @@ async def _http(job: Job, clock: _Clock) -> None:
                         response.close()
                     return
                 answer = await response.read()
-                if response.status != post.status:
+                if response.status != post.status or not answer.endswith(post.end):
                     raise RuntimeError(f"{response.status} {answer[:200]!r}")
 
         await _run_clients(job, clock, send)
@@ -161,9 +186,10 @@ async def _grpc(job: Job, clock: _Clock) -> None:
     options = [("grpc.max_receive_message_length", -1)]
     async with grpc.aio.insecure_channel(job.target, options=options) as channel:
         call: Any = channel.unary_unary(job.method, None, None)
+        metadata = (("authorization", f"Bearer {job.key}"),) if job.key else ()
 
         async def send(body: bytes) -> None:
-            await call(body)
+            await call(body, metadata=metadata)
 
         await _run_clients(job, clock, send)
 

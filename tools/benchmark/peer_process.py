@@ -53,24 +53,41 @@ class PeerProcess:
         """Let it stand still."""
         self._each(psutil.Process.suspend)
 
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time that it has used."""
+        used = (part.cpu_times() for part in self._parts())
+        return float(sum(times.user + times.system for times in used))
+
+    @property
+    def megabytes(self) -> float:
+        """Its resident set size."""
+        return float(sum(part.memory_info().rss for part in self._parts())) / 1e6
+
     def _each(self, act: Callable[[psutil.Process], None]) -> None:
-        process = psutil.Process(self._pid)
-        for part in (process, *process.children(recursive=True)):
+        for part in self._parts():
             act(part)
+
+    def _parts(self) -> list[psutil.Process]:
+        process = psutil.Process(self._pid)
+        return [process, *process.children(recursive=True)]
 
 
 @asynccontextmanager
 async def peer_process(
-    command: Sequence[str], port: int, log: Path, environment: dict[str, str] | None = None
+    command: Sequence[str], port: int, log: Path, environment: dict[str, str] | None = None, health: str = "/health"
 ) -> AsyncIterator[PeerProcess]:
-    """Run `command`, which serves HTTP on `port`, while the block runs; `log` gets what it writes."""
+    """Run `command`, which serves HTTP on `port`, while the block runs; `log` gets what it writes.
+
+    It has started when GET `health` succeeds.
+    """
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             *command, env=child_environment(environment or {}), stdout=output, stderr=output
         )
     peer = PeerProcess(f"http://127.0.0.1:{port}", process.pid)
     try:
-        await _wait(peer.url, process, log)
+        await _wait(peer.url + health, process, log)
         peer.suspend()
         yield peer
     finally:
@@ -95,9 +112,9 @@ async def _wait(url: str, process: asyncio.subprocess.Process, log: Path) -> Non
             if process.returncode is not None:
                 break
             try:
-                if (await client.get(f"{url}/health")).is_success:
+                if (await client.get(url)).is_success:
                     return
             except httpx.HTTPError:
                 pass
             await asyncio.sleep(0.25)
-    raise Problem("the peer has not started", f"see {log}")
+    raise Problem("a server of the benchmark has not started", f"see {log}")

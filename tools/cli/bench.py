@@ -17,12 +17,14 @@ from services.common.manifest import load_manifest
 from services.common.model_store import ModelStore
 from tools.benchmark import asr as asr_benchmark
 from tools.benchmark import embedding as embedding_benchmark
+from tools.benchmark import gateway as gateway_benchmark
 from tools.benchmark import llm as llm_benchmark
 from tools.benchmark import soak as soaking
 from tools.benchmark import vision as vision_benchmark
 from tools.benchmark.rounds import Row
 from tools.cli.asr_tables import asr_tables
 from tools.cli.console import console
+from tools.cli.gateway_tables import gateway_tables
 from tools.cli.llm_tables import tables
 from tools.fleet.settings import fleet_settings
 
@@ -152,6 +154,38 @@ def llm(
     console.print(tables(result))
     goals = [asdict(goal) for goal in result.goals]
     _write(output or folder / "llm.json", {"plan": asdict(plan), **asdict(result), "goals": goals})
+
+
+@app.command()
+def gateway(
+    *,
+    clients: Annotated[int, typer.Option(min=1, help="Concurrent clients.")] = 32,
+    streams: Annotated[int, typer.Option(min=1, help="Concurrent streams of chat.")] = 16,
+    arrivals: Annotated[float, typer.Option(min=1, help="Requests a second where latency is measured.")] = 500.0,
+    rounds: Annotated[int, typer.Option(min=0, help="Times that each target gets its turn; 0: the soak alone.")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Length of one measurement.")] = 6.0,
+    peer: Annotated[str | None, typer.Option(help="A peer to measure beside: litellm.")] = None,
+    soak: Annotated[bool, typer.Option("--soak", help="Watch the memory over many requests, too.")] = False,
+    soak_requests: Annotated[int, typer.Option(min=100, help="Requests of the soak.")] = 200_000,
+    quick: Annotated[bool, typer.Option("--quick", help="One short round: does it all work?")] = False,
+    output: Annotated[Path | None, typer.Option("--json", help="Where the JSON goes.")] = None,
+) -> None:
+    """Measure the gateway in front of services that take no time: rates for each core, latency, streams, memory.
+
+    Example: `tools/bench gateway --peer litellm`
+    """
+    folder = fleet_settings().state_dir / "benchmark"
+    if quick:
+        rounds, seconds, soak_requests = 1, 2.0, 2000
+    plan = gateway_benchmark.Plan(
+        clients, streams, arrivals, rounds, seconds, peer, soak_requests=soak_requests if soak else 0
+    )
+    with console.status("") as status:
+        (folder / "gateway" / "litellm").mkdir(parents=True, exist_ok=True)
+        result = asyncio.run(gateway_benchmark.run(plan, folder / "gateway", status.update))
+    console.print(gateway_tables(plan, result))
+    goals = [{**asdict(goal), "met": goal.met} for goal in result.goals]
+    _write(output or folder / "gateway.json", {"plan": asdict(plan), **asdict(result), "goals": goals})
 
 
 @app.command()
