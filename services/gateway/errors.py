@@ -17,10 +17,12 @@ from services.common.errors import TABLE, Kind, ServiceError
 from services.gateway.schemas.errors import ErrorResponse
 
 _KIND_OF_STATUS = {row.http: kind for kind, row in reversed(TABLE.items())}
-_DOCUMENTED = (400, 401, 403, 404, 408, 413, 415, 429, 500, 503, 504)
+_DOCUMENTED = (400, 401, 403, 404, 408, 413, 415, 429, 500, 501, 503, 504)
 
 RESPONSES: dict[int | str, dict[str, Any]] = {status: {"model": ErrorResponse} for status in _DOCUMENTED}
 """The error responses of a route, for its OpenAPI description."""
+EVENT_STREAM: dict[str, Any] = {"text/event-stream": {}}
+"""The content of an answer that comes as server-sent events, for the same. A schema would be that of an event."""
 
 
 def respond(error: ServiceError, path: str = "") -> Response:

@@ -13,7 +13,7 @@ from services.gateway.answers import stream
 from services.gateway.audio_route import Uploads, route_class
 from services.gateway.backends import Backend, Method
 from services.gateway.directory import Directory
-from services.gateway.errors import RESPONSES, rename
+from services.gateway.errors import EVENT_STREAM, RESPONSES, rename
 from services.gateway.pieces import Call
 from services.gateway.schemas.audio import AudioRequest, AudioResponse
 from services.gateway.schemas.common import TimeoutMs, seconds
@@ -118,10 +118,10 @@ def _public(field: str) -> str:
 def _documented() -> dict[str, Any]:
     """Return the OpenAPI description of a route: what the signature does not say."""
     text = {"schema": {"type": "string"}}
-    kinds = ("text/plain", SRT_TYPE, VTT_TYPE, "text/event-stream")
+    kinds = ("text/plain", SRT_TYPE, VTT_TYPE)
     answers = {kind.partition(";")[0]: text for kind in kinds}
     example = {"file": "speech.wav", "model": "whisper-base", "response_format": "json"}
     return {
-        "responses": {200: {"model": AudioResponse, "content": answers}, **RESPONSES},
+        "responses": {200: {"model": AudioResponse, "content": answers | EVENT_STREAM}, **RESPONSES},
         "openapi_extra": {"requestBody": {"content": {"multipart/form-data": {"example": example}}}},
     }

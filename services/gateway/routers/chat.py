@@ -7,7 +7,7 @@ from starlette.responses import Response
 from services.gateway.answers import gather, stream
 from services.gateway.backends import Backend, Method
 from services.gateway.chat_answer import ChatEvents, WholeChat
-from services.gateway.errors import RESPONSES
+from services.gateway.errors import EVENT_STREAM, RESPONSES
 from services.gateway.json_route import JsonRoute
 from services.gateway.pieces import Call
 from services.gateway.sampling import Names, to_format, to_sampling
@@ -29,7 +29,7 @@ def create_router(llm: Backend, keep_alive: float) -> APIRouter:
     """Return the routes, served by the service behind `llm`. Silent streams say so every `keep_alive` seconds."""
     router = APIRouter(route_class=JsonRoute, tags=["chat"])
 
-    @router.post("/v1/chat/completions", responses={200: {"model": ChatResponse}, **RESPONSES})
+    @router.post("/v1/chat/completions", responses={200: {"model": ChatResponse, "content": EVENT_STREAM}, **RESPONSES})
     async def chat(body: ChatRequest, timeout_ms: TimeoutMs = None) -> Response:
         """Return the next message of a conversation, whole or as a stream of events."""
         names = Names()

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from services.gateway.answers import gather, stream
 from services.gateway.backends import Backend, Method
 from services.gateway.completion_answer import CompletionEvents, WholeCompletion
-from services.gateway.errors import RESPONSES
+from services.gateway.errors import EVENT_STREAM, RESPONSES
 from services.gateway.json_route import JsonRoute
 from services.gateway.pieces import Call
 from services.gateway.sampling import Names, to_format, to_sampling
@@ -21,7 +21,10 @@ def create_router(llm: Backend, keep_alive: float) -> APIRouter:
     """Return the routes, served by the service behind `llm`. Silent streams say so every `keep_alive` seconds."""
     router = APIRouter(route_class=JsonRoute, tags=["completions"])
 
-    @router.post("/v1/completions", responses={200: {"model": CompletionsResponse}, **RESPONSES})
+    @router.post(
+        "/v1/completions",
+        responses={200: {"model": CompletionsResponse, "content": EVENT_STREAM}, **RESPONSES},
+    )
     async def complete(body: CompletionsRequest, timeout_ms: TimeoutMs = None) -> Response:
         """Continue one prompt or several, whole or as a stream of events."""
         names = Names()

@@ -20,14 +20,14 @@ def create_router(health: GatewayHealth, telemetry: Telemetry, scrape: Scrape) -
         """Whether the process works."""
         return JSONResponse(LIVE)
 
-    @router.get("/v1/health/ready")
-    @router.get("/v2/health/ready")
+    @router.get("/v1/health/ready", responses={503: {}})
+    @router.get("/v2/health/ready", responses={503: {}})
     async def ready() -> Response:
         """Whether the gateway can serve: 200 or 503. The state of each service is in the body."""
         return JSONResponse(health.body(), 200 if health.ready else 503)
 
-    @router.get("/metrics")
-    @router.get("/v1/metrics")
+    @router.get("/metrics", response_class=PlainTextResponse)
+    @router.get("/v1/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """All metrics of the gateway and of every service as Prometheus text."""
         text = merged(telemetry.prometheus_text(), await scrape.text())

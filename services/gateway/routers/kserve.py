@@ -13,17 +13,27 @@ from services.common.triton import service_pb2
 from services.gateway import generate, infer_http
 from services.gateway.backends import Backend, Method
 from services.gateway.directory import Directory
+from services.gateway.errors import EVENT_STREAM
 from services.gateway.health import GatewayHealth
 from services.gateway.kserve import NO_LOADING, NO_LOGGING, NO_SHARED_MEMORY, NO_TRACING, PREFIX, KServe
 from services.gateway.kserve_route import KSERVE_RESPONSES, kserve_route
 from services.gateway.message_json import as_json
 from services.gateway.schemas.common import TimeoutMs, seconds
-from services.gateway.schemas.kserve import GenerateRequest, InferRequest, RepositoryIndexRequest
+from services.gateway.schemas.kserve import (
+    GenerateRequest,
+    InferRequest,
+    KServeError,
+    ModelReady,
+    RepositoryIndexRequest,
+)
 
 _CONFIG = Method(f"{PREFIX}ModelConfig", service_pb2.ModelConfigRequest, service_pb2.ModelConfigResponse)
 _METADATA = Method(f"{PREFIX}ModelMetadata", service_pb2.ModelMetadataRequest, service_pb2.ModelMetadataResponse)
 _READY = Method(f"{PREFIX}ModelReady", service_pb2.ModelReadyRequest, service_pb2.ModelReadyResponse)
+Responses = dict[int | str, dict[str, Any]]
 Model = Annotated[str, Path(description="Its name in Triton; POST /v2/repository/index lists them.")]
+_BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_STREAMED: Responses = {200: {"content": EVENT_STREAM}, **KSERVE_RESPONSES}
 _REFUSED = {
     "/v2/repository/models/{model}/{action}": NO_LOADING,
     "/v2/trace/setting": NO_TRACING,
@@ -45,20 +55,21 @@ def create_router(kserve: KServe, directory: Directory, health: GatewayHealth, b
     return router
 
 
-def _get(router: APIRouter, path: str, endpoint: Any) -> None:
-    router.add_api_route(path, endpoint, methods=["GET"], route_class_override=APIRoute, responses=KSERVE_RESPONSES)
+def _get(router: APIRouter, path: str, endpoint: Any, responses: Responses = KSERVE_RESPONSES) -> None:
+    router.add_api_route(path, endpoint, methods=["GET"], route_class_override=APIRoute, responses=responses)
 
 
-def _get_of_model(router: APIRouter, suffix: str, endpoint: Any) -> None:
+def _get_of_model(router: APIRouter, suffix: str, endpoint: Any, responses: Responses = KSERVE_RESPONSES) -> None:
     """Add a question about a model, and about a version of it."""
-    _get(router, f"/v2/models/{{model}}{suffix}", _without_version(endpoint))
-    _get(router, f"/v2/models/{{model}}/versions/{{version}}{suffix}", endpoint)
+    _get(router, f"/v2/models/{{model}}{suffix}", _without_version(endpoint), responses)
+    _get(router, f"/v2/models/{{model}}/versions/{{version}}{suffix}", endpoint, responses)
 
 
-def _post_to_model(router: APIRouter, suffix: str, endpoint: Any) -> None:
+def _post_to_model(router: APIRouter, suffix: str, endpoint: Any, **documented: Any) -> None:
     """Add a request to a model, and to a version of it."""
-    router.post(f"/v2/models/{{model}}{suffix}", responses=KSERVE_RESPONSES)(_without_version(endpoint))
-    router.post(f"/v2/models/{{model}}/versions/{{version}}{suffix}", responses=KSERVE_RESPONSES)(endpoint)
+    options = {"responses": KSERVE_RESPONSES, **documented}
+    router.post(f"/v2/models/{{model}}{suffix}", **options)(_without_version(endpoint))
+    router.post(f"/v2/models/{{model}}/versions/{{version}}{suffix}", **options)(endpoint)
 
 
 def _without_version(endpoint: Any) -> Any:
@@ -106,8 +117,8 @@ def _add_models(router: APIRouter, directory: Directory, health: GatewayHealth) 
         is_ready = backend.serving and health.ready
         if is_ready and version:
             is_ready = (await backend.call(_READY, service_pb2.ModelReadyRequest(name=model, version=version))).ready
-        body = {"object": "health.response", "message": backend.message, "ready": is_ready}
-        return JSONResponse(body, 200 if is_ready else 503)
+        body = ModelReady(message=backend.message, ready=is_ready)
+        return JSONResponse(body.model_dump(), 200 if is_ready else 503)
 
     async def model_metadata(model: Model, version: str = "") -> Response:
         """Tensors of a model: names, datatypes, shapes."""
@@ -120,7 +131,7 @@ def _add_models(router: APIRouter, directory: Directory, health: GatewayHealth) 
         return JSONResponse(as_json(await _config(await directory.backend_of(model), model, version)))
 
     _get_of_model(router, "", model_metadata)
-    _get_of_model(router, "/ready", model_ready)
+    _get_of_model(router, "/ready", model_ready, {**KSERVE_RESPONSES, 503: {"model": ModelReady | KServeError}})
     _get_of_model(router, "/config", model_config)
 
 
@@ -146,9 +157,9 @@ def _add_inference(router: APIRouter, directory: Directory) -> None:
         answers = await _generated(directory, model, version, body, timeout_ms)
         return generate.AnswerStream(answers, await anext(answers, None))
 
-    _post_to_model(router, "/infer", infer)
+    _post_to_model(router, "/infer", infer, responses={200: {"content": _BINARY}, **KSERVE_RESPONSES})
     _post_to_model(router, "/generate", generate_one)
-    _post_to_model(router, "/generate_stream", generate_stream)
+    _post_to_model(router, "/generate_stream", generate_stream, responses=_STREAMED, response_class=Response)
 
 
 async def _config(backend: Backend, model: str, version: str) -> Any:

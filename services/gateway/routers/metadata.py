@@ -8,6 +8,7 @@ from fastapi import APIRouter
 
 from services.common.settings import REPOSITORY_ROOT
 from services.gateway.directory import Directory
+from services.gateway.errors import RESPONSES
 from services.gateway.fleet import Card
 from services.gateway.version import release
 
@@ -20,7 +21,7 @@ def create_router(directory: Directory, manifest: Path) -> APIRouter:
     this_release, licence = release(), _license(REPOSITORY_ROOT / "LICENSE")
     manifest_text = _text(manifest)
 
-    @router.get("/v1/metadata")
+    @router.get("/v1/metadata", responses=RESPONSES)
     async def metadata() -> dict[str, Any]:
         """Describe this installation and the models that are loaded."""
         cards = await directory.cards()
@@ -37,7 +38,7 @@ def create_router(directory: Directory, manifest: Path) -> APIRouter:
         """Return the release, and the version of this HTTP API."""
         return {"release": this_release, "api": "1"}
 
-    @router.get("/v1/manifest")
+    @router.get("/v1/manifest", responses=RESPONSES)
     async def model_manifest() -> dict[str, Any]:
         """Return the profiles in use, and the manifest they were chosen from where this machine has it."""
         profiles = [_profile(card) for card in await directory.cards()]

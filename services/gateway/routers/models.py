@@ -18,12 +18,12 @@ def create_router(directory: Directory) -> APIRouter:
     def row(card: Card) -> ModelRow:
         return ModelRow(id=card.id, root=card.id, created=started, max_model_len=card.context_length)
 
-    @router.get("/v1/models", response_model_exclude_none=True)
+    @router.get("/v1/models", response_model_exclude_none=True, responses=RESPONSES)
     async def list_models() -> ModelsResponse:
         """List the models that are loaded."""
         return ModelsResponse(data=[row(card) for card in await directory.cards()])
 
-    @router.get("/v1/models/{model}", response_model_exclude_none=True, responses={404: RESPONSES[404]})
+    @router.get("/v1/models/{model}", response_model_exclude_none=True, responses=RESPONSES)
     async def get_model(model: str) -> ModelRow:
         """Describe one model."""
         return row(await directory.find(model))

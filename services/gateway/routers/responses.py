@@ -11,7 +11,7 @@ from services.common.errors import Kind, ServiceError
 from services.gateway.answers import gather, stream
 from services.gateway.backends import Backend
 from services.gateway.conversation import MESSAGES, Conversation
-from services.gateway.errors import RESPONSES
+from services.gateway.errors import EVENT_STREAM, RESPONSES
 from services.gateway.json_route import JsonRoute
 from services.gateway.pieces import Call
 from services.gateway.response_answer import ResponseEvents, WholeResponse
@@ -21,12 +21,6 @@ from services.gateway.schemas.common import TimeoutMs, seconds
 from services.gateway.schemas.response_object import ResponseObject
 from services.gateway.schemas.responses import FunctionTool, ResponsesRequest, TextFormat
 
-_EXAMPLE = {
-    "model": "smollm2-135m-instruct",
-    "instructions": "Answer in one word.",
-    "input": [{"role": "user", "content": [{"type": "input_text", "text": "Name a colour."}]}],
-    "max_output_tokens": 20,
-}
 _STORED = (
     ("GET", "/v1/responses/{response_id}"),
     ("DELETE", "/v1/responses/{response_id}"),
@@ -42,10 +36,9 @@ def create_router(llm: Backend, keep_alive: float) -> APIRouter:
     @router.post(
         "/v1/responses",
         responses={
-            200: {"model": ResponseObject, "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+            200: {"model": ResponseObject, "content": EVENT_STREAM},
             **RESPONSES,
         },
-        openapi_extra={"requestBody": {"content": {"application/json": {"example": _EXAMPLE}}}},
     )
     async def respond(body: ResponsesRequest, timeout_ms: TimeoutMs = None) -> Response:
         """Return the next items of a conversation, whole or as a stream of events."""
@@ -65,7 +58,13 @@ def create_router(llm: Backend, keep_alive: float) -> APIRouter:
 
     for method, path in _STORED:
         router.add_api_route(
-            path, stored, methods=[method], route_class_override=APIRoute, status_code=404, responses=RESPONSES
+            path,
+            stored,
+            methods=[method],
+            route_class_override=APIRoute,
+            status_code=404,
+            response_description="Nothing is stored",
+            responses=RESPONSES,
         )
     return router
 

@@ -95,6 +95,15 @@ class RepositoryIndexRequest(RequestBody):
     """Only models that are ready."""
 
 
+class ModelReady(BaseModel):
+    """Whether a model can be asked."""
+
+    object: str = "health.response"
+    message: str
+    """The state of its service."""
+    ready: bool
+
+
 class KServeError(BaseModel):
     """The body of every error under /v2."""
 
