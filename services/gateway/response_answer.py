@@ -24,22 +24,22 @@ class Answer:
     def __init__(self, body: ResponsesRequest) -> None:
         """`body` is the request, whose parameters come back."""
         self.fields = _fields_of(body)
-        self._output, self._usage = Output(), Usage()
+        self._output, self._usage, self._cut = Output(), Usage(), False
 
     def take(self, piece: pb.ChatResponse) -> Iterator[Event]:
         """Take a piece and tell what it adds."""
         if piece.HasField("usage"):
             self._usage.add(piece.usage)
             return
-        if piece.finish_reason == pb.FINISH_REASON_LENGTH:
-            self.fields["incomplete_details"] = {"reason": "max_output_tokens"}
+        self._cut |= piece.finish_reason == pb.FINISH_REASON_LENGTH
         yield from self._output.take(piece)
 
     def end(self) -> None:
         """All pieces are there."""
-        cut = self.fields["incomplete_details"] is not None
-        self.fields["status"] = "incomplete" if cut else "completed"
-        self.fields["completed_at"] = None if cut else int(time.time())
+        if self._cut:
+            self.fields["status"], self.fields["incomplete_details"] = "incomplete", {"reason": "max_output_tokens"}
+        else:
+            self.fields["status"], self.fields["completed_at"] = "completed", int(time.time())
         self.fields["output"], self.fields["usage"] = self._output.body(), self._usage.of_response()
 
     def fail(self, error: ServiceError) -> None:

@@ -51,6 +51,12 @@ def _read_tool_choice(value: Any) -> ToolChoice | None:
     return ToolChoice("named", text("tool_choice.name", value["name"]))
 
 
+_Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=_LONGEST_KEY)], Annotated[str, Field(max_length=_LONGEST_VALUE)]],
+    Field(max_length=_MOST_PAIRS),
+]
+
+
 def _read_metadata(value: Any) -> dict[str, str] | None:
     """Return the pairs, within OpenAI's limits."""
     if value is None:
@@ -144,7 +150,7 @@ class ResponsesRequest(GenerationRequest):
     truncation: Literal["disabled"] | None = None
     """What is too long for the context is an error; nothing is left out of it."""
     metadata: Annotated[
-        dict[str, str] | None, PlainValidator(_read_metadata, json_schema_input_type=dict[str, str] | None)
+        dict[str, str] | None, PlainValidator(_read_metadata, json_schema_input_type=_Metadata | None)
     ] = None
     """Up to 16 texts of up to 512 characters, with names of up to 64, that come back with the answer."""
     store: OnlyFalse | None = None
