@@ -9,13 +9,13 @@ import grpc
 from flotilla.asr.v1 import asr_pb2_grpc
 from riva.client.proto import riva_asr_pb2_grpc
 
-from services.asr import riva_servicer
 from services.asr.assembly import Assembly
 from services.asr.files import Engine, Files
-from services.asr.live import LiveStreams
+from services.asr.live.streams import LiveStreams
 from services.asr.model import MEL
 from services.asr.repository import runtime_model
-from services.asr.riva_servicer import RivaServicer
+from services.asr.riva import servicer as riva_servicer
+from services.asr.riva.servicer import RivaServicer
 from services.asr.servicer import SERVICE_NAME, AsrServicer
 from services.asr.settings import AsrSettings
 from services.asr.vad import Vad

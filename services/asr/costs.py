@@ -1,7 +1,7 @@
 """What a file will cost, in mel frames of speech, before it has been heard: learnt from the files before."""
 
-from services.asr.audio import SAMPLE_RATE, AudioFormat
 from services.asr.mel import HOP
+from services.asr.sound.audio import SAMPLE_RATE, AudioFormat
 
 FRAMES_PER_SECOND = SAMPLE_RATE / HOP
 _BYTES_PER_SECOND = 16_000.0  # of a file, until some are known: 128 kbit/s

@@ -10,16 +10,16 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from services.asr.audio import Audio, AudioFormat, AudioLimits
 from services.asr.costs import Costs
-from services.asr.decoding import decode
 from services.asr.instruments import Instruments
 from services.asr.options import Options
 from services.asr.passage import Segment
 from services.asr.pulse import with_pulse
 from services.asr.recognition import Recognition
 from services.asr.settings import AsrSettings
-from services.asr.spool import Spool
+from services.asr.sound.audio import Audio, AudioFormat, AudioLimits
+from services.asr.sound.decoding import decode
+from services.asr.sound.spool import Spool
 from services.asr.transcript import Tools, Transcript
 from services.asr.vad import Vad
 from services.common.admission import Admission

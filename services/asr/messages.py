@@ -2,10 +2,10 @@
 
 from flotilla.asr.v1 import asr_pb2 as pb
 
-from services.asr.audio import AudioFormat, AudioLimits, Encoding, FormatFields, audio_format
 from services.asr.files import Event, Summary
 from services.asr.options import ServedModel
 from services.asr.passage import Alternative, Segment
+from services.asr.sound.audio import AudioFormat, AudioLimits, Encoding, FormatFields, audio_format
 from services.asr.vocabulary import Word
 from services.common.errors import invalid
 

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.asr import guard
-from services.asr.audio import SAMPLE_RATE
 from services.asr.instruments import Instruments
 from services.asr.mel import log_mel
 from services.asr.model import FRAMES_PER_SECOND, MOST_NEW_TOKENS, Reading, Window
 from services.asr.options import MOST_ALTERNATIVES, Options, ServedModel
 from services.asr.passage import Alternative, Interim, Passage, Segment, compression_ratio
+from services.asr.sound.audio import SAMPLE_RATE
 from services.asr.vocabulary import Span, Vocabulary, Word
 from services.asr.word_times import Interval, placed, trimmed, within
 from services.common.batcher import Batcher

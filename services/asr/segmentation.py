@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from services.asr.audio import SAMPLE_RATE
+from services.asr.sound.audio import SAMPLE_RATE
 from services.asr.vad import FRAME
 
 _FRAMES_PER_SECOND = SAMPLE_RATE / FRAME

@@ -16,11 +16,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from services.asr.audio import SAMPLE_RATE, Audio
 from services.asr.options import Options
 from services.asr.passage import Segment
 from services.asr.recognition import Recognition, Turn
 from services.asr.segmentation import Segmentation, Stretch
+from services.asr.sound.audio import SAMPLE_RATE, Audio
 from services.asr.thread_work import run_to_end
 from services.asr.vad import FRAME, Vad
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from services.asr.audio import AudioFormat, AudioLimits, Encoding
-from services.asr.decoding import decode
-from services.asr.live_decoding import LiveDecoder
-from services.asr.spool import Spool
+from services.asr.sound.audio import AudioFormat, AudioLimits, Encoding
+from services.asr.sound.decoding import decode
+from services.asr.sound.live_decoding import LiveDecoder
+from services.asr.sound.spool import Spool
 from services.common.errors import Kind, ServiceError
 from tests.unit.asr.audio_files import KINDS, encoded, noise, tone
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from flotilla.asr.v1 import asr_pb2 as pb
 
-from services.asr.audio import SAMPLE_RATE
+from services.asr.sound.audio import SAMPLE_RATE
 from tests.unit.asr.speech import JFK, NOVEL, samples_of, silence
 
 BASE, TINY = "whisper-base", "whisper-tiny.en"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.asr.audio import AudioLimits, Encoding
+from services.asr.sound.audio import AudioLimits, Encoding
 from tests.unit.asr.audio_calls import FIELD, LIMITS, decoded, raw, refusal, samples
 from tests.unit.asr.audio_files import encoded, noise, tone, video_only, wav
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from faster_whisper.audio import decode_audio
 
-from services.asr.audio import Encoding
+from services.asr.sound.audio import Encoding
 from tests.unit.asr.audio_calls import level, live, loudest_hertz, raw, samples
 from tests.unit.asr.audio_files import KINDS, encoded, noise, tone
 

@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from services.asr.audio import AudioFormat, AudioLimits, Encoding
-from services.asr.decoding import decode
-from services.asr.live_decoding import LiveDecoder
-from services.asr.spool import Spool
+from services.asr.sound.audio import AudioFormat, AudioLimits, Encoding
+from services.asr.sound.decoding import decode
+from services.asr.sound.live_decoding import LiveDecoder
+from services.asr.sound.spool import Spool
 from services.common.errors import Kind, ServiceError
 
 LIMITS = AudioLimits(bytes=64 * 1024 * 1024, seconds=60.0, channels=8)

@@ -1,4 +1,4 @@
-from services.asr.agreement import Agreement, Cut, sentence_cut, without_repeats, word_cut
+from services.asr.live.agreement import Agreement, Cut, sentence_cut, without_repeats, word_cut
 from services.asr.vocabulary import Word, text_of
 
 

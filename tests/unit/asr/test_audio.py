@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from services.asr.audio import Audio, AudioFormat, AudioLimits, Encoding, FormatFields, audio_format
-from services.asr.scratch import ScratchFile
+from services.asr.sound.audio import Audio, AudioFormat, AudioLimits, Encoding, FormatFields, audio_format
+from services.asr.sound.scratch import ScratchFile
 from services.common.errors import Kind, ServiceError
 
 LIMITS = AudioLimits(bytes=1000, seconds=10.0, channels=4)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from services.asr.audio import AudioFormat, AudioLimits, Encoding
-from services.asr.live_decoding import LiveDecoder
+from services.asr.sound.audio import AudioFormat, AudioLimits, Encoding
+from services.asr.sound.live_decoding import LiveDecoder
 from services.common.errors import Kind, ServiceError
 from tests.unit.asr.audio_calls import FIELD, LIMITS, level, live, loudest_hertz, raw
 from tests.unit.asr.audio_files import encoded, noise, tone, wav

@@ -5,10 +5,10 @@ import threading
 
 import pytest
 
-from services.asr import decoding, media_file
-from services.asr.decoding import decode
-from services.asr.scratch import ScratchFile
-from services.asr.spool import Spool
+from services.asr.sound import decoding, media_file
+from services.asr.sound.decoding import decode
+from services.asr.sound.scratch import ScratchFile
+from services.asr.sound.spool import Spool
 from services.asr.thread_work import run_to_end
 from services.common.errors import Kind, ServiceError
 from tests.unit.asr.audio_calls import FIELD, LIMITS, raw

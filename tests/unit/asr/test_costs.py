@@ -1,7 +1,7 @@
 import pytest
 
-from services.asr.audio import AudioFormat, Encoding
 from services.asr.costs import Costs
+from services.asr.sound.audio import AudioFormat, Encoding
 
 
 def test_samples_are_counted() -> None:

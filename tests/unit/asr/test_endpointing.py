@@ -1,6 +1,6 @@
 import pytest
 
-from services.asr.endpointing import Ended, Endpointer, EndpointingOptions, Started
+from services.asr.live.endpointing import Ended, Endpointer, EndpointingOptions, Started
 
 SPEECH, BREATH, SILENCE = 0.9, 0.4, 0.01
 

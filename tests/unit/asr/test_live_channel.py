@@ -5,11 +5,11 @@ import asyncio
 import numpy as np
 import pytest
 
-from services.asr.audio import SAMPLE_RATE
-from services.asr.endpointing import EndpointingOptions
-from services.asr.live_channel import LONGEST, MOST_HELD, Channel, ChannelOptions
-from services.asr.thinning import Thinning
-from services.asr.utterance import Text, moved
+from services.asr.live.channel import LONGEST, MOST_HELD, Channel, ChannelOptions
+from services.asr.live.endpointing import EndpointingOptions
+from services.asr.live.thinning import Thinning
+from services.asr.live.utterance import Text, moved
+from services.asr.sound.audio import SAMPLE_RATE
 from services.asr.vad import FRAME
 from services.asr.vocabulary import Word, text_of
 from services.common.load import Load

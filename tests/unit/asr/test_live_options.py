@@ -1,10 +1,10 @@
 import pytest
 from flotilla.asr.v1 import asr_pb2 as pb
 
-from services.asr.audio import AudioLimits, Encoding
-from services.asr.endpointing import EndpointingOptions
-from services.asr.live_options import live_options_of
+from services.asr.live.endpointing import EndpointingOptions
+from services.asr.live.options import live_options_of
 from services.asr.options import ServedModel
+from services.asr.sound.audio import AudioLimits, Encoding
 from services.common.errors import ServiceError
 
 LIMITS = AudioLimits(1, 60.0, 8)

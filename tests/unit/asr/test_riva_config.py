@@ -3,7 +3,7 @@ from flotilla.asr.v1 import asr_pb2 as pb
 from riva.client.proto import riva_asr_pb2 as riva
 from riva.client.proto import riva_audio_pb2 as riva_audio
 
-from services.asr.riva_config import file_request, in_riva_terms, live_request
+from services.asr.riva.config import file_request, in_riva_terms, live_request
 from services.common.errors import ServiceError, invalid
 
 

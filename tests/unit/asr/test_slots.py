@@ -1,6 +1,6 @@
 import pytest
 
-from services.asr.slots import Slots
+from services.asr.live.slots import Slots
 from services.common.errors import Kind, ServiceError
 
 

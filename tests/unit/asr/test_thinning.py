@@ -1,4 +1,4 @@
-from services.asr.thinning import Pace, Thinning
+from services.asr.live.thinning import Pace, Thinning
 from services.common.load import Load
 
 

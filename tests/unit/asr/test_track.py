@@ -1,6 +1,6 @@
 import numpy as np
 
-from services.asr.track import Track
+from services.asr.live.track import Track
 
 
 def test_positions_stay_while_the_beginning_is_forgotten():

@@ -8,16 +8,16 @@ from typing import Any
 
 from flotilla.asr.v1 import asr_pb2 as pb
 
-from services.asr.audio import AudioLimits
-from services.asr.live_instruments import LiveInstruments
-from services.asr.live_options import LiveOptions, live_options_of
-from services.asr.live_reader import LiveReader
-from services.asr.live_session import AUDIO, Session
-from services.asr.live_tools import LiveTools
+from services.asr.live.instruments import LiveInstruments
+from services.asr.live.options import LiveOptions, live_options_of
+from services.asr.live.reader import LiveReader
+from services.asr.live.session import AUDIO, Session
+from services.asr.live.slots import Slots
+from services.asr.live.thinning import Thinning
+from services.asr.live.tools import LiveTools
 from services.asr.recognition import Recognition
 from services.asr.settings import AsrSettings
-from services.asr.slots import Slots
-from services.asr.thinning import Thinning
+from services.asr.sound.audio import AudioLimits
 from services.asr.vad import Vad
 from services.common.errors import Kind, ServiceError, invalid
 from services.common.request_context import priority_of

@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
-from services.asr.agreement import sentence_cut, without_repeats, word_cut
-from services.asr.audio import SAMPLE_RATE
-from services.asr.endpointing import Ended, Endpointer, EndpointingOptions, Started
-from services.asr.thinning import Pace, Thinning
-from services.asr.track import Floats, Track
-from services.asr.utterance import COVER, Reader, Text, Utterance, moved
+from services.asr.live.agreement import sentence_cut, without_repeats, word_cut
+from services.asr.live.endpointing import Ended, Endpointer, EndpointingOptions, Started
+from services.asr.live.thinning import Pace, Thinning
+from services.asr.live.track import Floats, Track
+from services.asr.live.utterance import COVER, Reader, Text, Utterance, moved
+from services.asr.sound.audio import SAMPLE_RATE
 from services.asr.vad import FRAME
 from services.asr.vocabulary import Word
 

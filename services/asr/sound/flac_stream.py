@@ -7,9 +7,9 @@ from av import AudioCodecContext, AudioFrame, Packet
 from av.error import FFmpegError
 from av.stream import Stream
 
-from services.asr.audio import AudioLimits, check_channels, check_rate
-from services.asr.codec import open_decoder
-from services.asr.flac_frames import FlacError, FlacFrames
+from services.asr.sound.audio import AudioLimits, check_channels, check_rate
+from services.asr.sound.codec import open_decoder
+from services.asr.sound.flac_frames import FlacError, FlacFrames
 from services.common.errors import ServiceError, invalid
 
 _MAGIC: Final = b"fLaC"

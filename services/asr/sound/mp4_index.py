@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from services.asr.scratch import ScratchFile
+from services.asr.sound.scratch import ScratchFile
 
 _FIRST_BOXES: Final = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"moof", b"sidx", b"uuid")
 _HEAD_BYTES, _LONG_HEAD_BYTES = 8, 16

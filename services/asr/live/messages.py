@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from flotilla.asr.v1 import asr_pb2 as pb
 
 from services.asr import messages
-from services.asr.endpointing import Ended, Started
-from services.asr.utterance import Text
+from services.asr.live.endpointing import Ended, Started
+from services.asr.live.utterance import Text
 from services.asr.vocabulary import Word, text_of
 
 

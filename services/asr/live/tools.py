@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from services.asr.audio import AudioLimits
-from services.asr.live_instruments import LiveInstruments
-from services.asr.thinning import Thinning
+from services.asr.live.instruments import LiveInstruments
+from services.asr.live.thinning import Thinning
+from services.asr.sound.audio import AudioLimits
 from services.asr.vad import Vad
 
 

@@ -8,14 +8,14 @@ from contextlib import closing
 from av import AudioFrame
 from av.audio.fifo import AudioFifo
 
-from services.asr.audio import SAMPLE_RATE, Audio, AudioFormat, AudioLimits, Samples
-from services.asr.media_file import MediaFile, too_long
-from services.asr.raw_samples import RawSamples
-from services.asr.resampling import Resampler
-from services.asr.scratch import ScratchFile
-from services.asr.spool import Spool
+from services.asr.sound.audio import SAMPLE_RATE, Audio, AudioFormat, AudioLimits, Samples
+from services.asr.sound.media_file import MediaFile, too_long
+from services.asr.sound.raw_samples import RawSamples
+from services.asr.sound.resampling import Resampler
+from services.asr.sound.scratch import ScratchFile
+from services.asr.sound.spool import Spool
+from services.asr.sound.wav_header import is_wav
 from services.asr.thread_work import run_to_end
-from services.asr.wav_header import is_wav
 from services.common.errors import invalid
 
 _PIECE_BYTES = 256 * 1024

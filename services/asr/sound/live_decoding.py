@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from av import AudioFrame
 
-from services.asr.audio import (
+from services.asr.sound.audio import (
     AudioFormat,
     AudioLimits,
     Encoding,
@@ -16,11 +16,11 @@ from services.asr.audio import (
     check_rate,
     to_floats,
 )
-from services.asr.flac_stream import FlacStream
-from services.asr.opus_stream import OpusStream
-from services.asr.raw_samples import RawSamples
-from services.asr.resampling import Resampler
-from services.asr.wav_header import WavHeader
+from services.asr.sound.flac_stream import FlacStream
+from services.asr.sound.opus_stream import OpusStream
+from services.asr.sound.raw_samples import RawSamples
+from services.asr.sound.resampling import Resampler
+from services.asr.sound.wav_header import WavHeader
 from services.common.errors import invalid
 
 

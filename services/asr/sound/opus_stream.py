@@ -6,9 +6,9 @@ from av import AudioFrame, Packet
 from av.audio.fifo import AudioFifo
 from av.error import FFmpegError
 
-from services.asr.audio import AudioLimits, check_channels
-from services.asr.codec import open_decoder
-from services.asr.ogg_packets import OggError, OggPackets, OggPage
+from services.asr.sound.audio import AudioLimits, check_channels
+from services.asr.sound.codec import open_decoder
+from services.asr.sound.ogg_packets import OggError, OggPackets, OggPage
 from services.common.errors import ServiceError, invalid
 
 _HEAD, _TAGS = b"OpusHead", b"OpusTags"

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from flotilla.asr.v1 import asr_pb2 as pb
 
-from services.asr.audio import AudioFormat, AudioLimits, FormatFields
-from services.asr.endpointing import EndpointingOptions
+from services.asr.live.endpointing import EndpointingOptions
 from services.asr.messages import named_format
 from services.asr.options import Options, ServedModel, options_of
+from services.asr.sound.audio import AudioFormat, AudioLimits, FormatFields
 from services.common.errors import invalid
 
 _FIELDS = FormatFields(

@@ -12,7 +12,8 @@ from flotilla.asr.v1 import asr_pb2 as pb
 from riva.client.proto import riva_asr_pb2 as riva
 from riva.client.proto import riva_asr_pb2_grpc
 
-from services.asr import riva_config, riva_messages
+from services.asr.riva import config as riva_config
+from services.asr.riva import messages as riva_messages
 from services.asr.servicer import AsrServicer
 from services.common.errors import Kind, ServiceError, invalid
 
@@ -26,7 +27,7 @@ class RivaServicer(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # type: ig
     def __init__(self, asr: AsrServicer) -> None:
         self._asr = asr
 
-    async def Recognize(self, request: Any, context: Context) -> Any:  # noqa: N802  # the contract's name
+    async def Recognize(self, request: Any, context: Context) -> Any:  # the contract's name
         """Return what is said in a file."""
         try:
             answer = await self._asr.Transcribe(riva_config.file_request(request), context)
@@ -34,7 +35,7 @@ class RivaServicer(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # type: ig
             raise riva_config.in_riva_terms(error) from error
         return riva.RecognizeResponse(results=riva_messages.offline(answer), id=request.id)
 
-    async def StreamingRecognize(  # noqa: N802
+    async def StreamingRecognize(
         self, request_iterator: AsyncIterator[Any], context: Context
     ) -> AsyncGenerator[Any, None]:
         """Yield what is said while it is spoken."""
@@ -50,7 +51,7 @@ class RivaServicer(riva_asr_pb2_grpc.RivaSpeechRecognitionServicer):  # type: ig
         except ServiceError as error:
             raise riva_config.in_riva_terms(error) from error
 
-    async def GetRivaSpeechRecognitionConfig(self, request: Any, context: Context) -> Any:  # noqa: N802
+    async def GetRivaSpeechRecognitionConfig(self, request: Any, context: Context) -> Any:
         """Return what the models can do; all of them where none is named."""
         models = (await self._asr.ListModels(pb.ListModelsRequest(), context)).models
         found = [model for model in models if request.model_name in ("", model.id)]

@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 from flotilla.asr.v1 import asr_pb2 as pb
 
-from services.asr import live_messages
-from services.asr.endpointing import Ended, Started
-from services.asr.live_channel import Channel, ChannelOptions
-from services.asr.live_options import LiveOptions
-from services.asr.live_reader import LiveReader
-from services.asr.live_tools import LiveTools
-from services.asr.utterance import Text
+from services.asr.live import messages as live_messages
+from services.asr.live.channel import Channel, ChannelOptions
+from services.asr.live.endpointing import Ended, Started
+from services.asr.live.options import LiveOptions
+from services.asr.live.reader import LiveReader
+from services.asr.live.tools import LiveTools
+from services.asr.live.utterance import Text
 from services.asr.vocabulary import Word
 
 

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from services.asr.scratch import ScratchFile
+from services.asr.sound.scratch import ScratchFile
 from services.common.errors import invalid
 
 SAMPLE_RATE: Final = 16_000

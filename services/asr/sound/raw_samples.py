@@ -6,7 +6,7 @@ import numpy as np
 from av import AudioFrame
 from numpy.typing import NDArray
 
-from services.asr.audio import AudioFormat, Encoding
+from services.asr.sound.audio import AudioFormat, Encoding
 
 
 class RawSamples:

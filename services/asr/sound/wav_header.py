@@ -3,7 +3,7 @@
 import struct
 from typing import Final
 
-from services.asr.audio import Encoding
+from services.asr.sound.audio import Encoding
 from services.common.errors import ServiceError, invalid
 
 _HEAD_BYTES, _CHUNK_HEAD_BYTES, _FMT_BYTES = 12, 8, 16

@@ -1,6 +1,6 @@
 """The metrics of live streams."""
 
-from services.asr.slots import Slots
+from services.asr.live.slots import Slots
 from services.common.telemetry import SECONDS, Telemetry
 
 _FACTORS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 5)

@@ -7,14 +7,14 @@ from typing import Any
 
 from flotilla.asr.v1 import asr_pb2 as pb
 
-from services.asr.audio import SAMPLE_RATE
-from services.asr.live_decoding import LiveDecoder
-from services.asr.live_line import Line
-from services.asr.live_options import LiveOptions
-from services.asr.live_reader import LiveReader
-from services.asr.live_tools import LiveTools
+from services.asr.live.line import Line
+from services.asr.live.options import LiveOptions
+from services.asr.live.reader import LiveReader
+from services.asr.live.tools import LiveTools
+from services.asr.live.track import Floats
+from services.asr.sound.audio import SAMPLE_RATE
+from services.asr.sound.live_decoding import LiveDecoder
 from services.asr.thread_work import run_to_end
-from services.asr.track import Floats
 from services.common.errors import invalid
 
 _PIECE_BYTES = 32 * 1024  # decoded at a time: bounds what a large message becomes

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from services.asr.audio import SAMPLE_RATE
+from services.asr.live.track import Floats
+from services.asr.live.utterance import Text
 from services.asr.model import FRAMES_PER_SECOND
 from services.asr.options import Options
 from services.asr.passage import Passage, Segment, compression_ratio
 from services.asr.recognition import Recognition, Turn
-from services.asr.track import Floats
-from services.asr.utterance import Text
+from services.asr.sound.audio import SAMPLE_RATE
 from services.asr.vocabulary import Word, text_of
 from services.common.load import Load
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from types import TracebackType
 
-from services.asr.scratch import ScratchFile
+from services.asr.sound.scratch import ScratchFile
 from services.asr.thread_work import run_to_end
 from services.common.errors import ServiceError, invalid
 

@@ -15,9 +15,9 @@ from av import AudioFrame, AudioStream, Packet
 from av.container import InputContainer
 from av.error import FFmpegError
 
-from services.asr.audio import AudioLimits, check_channels, check_rate
-from services.asr.mp4_index import index_entries, is_mp4
-from services.asr.scratch import ScratchFile
+from services.asr.sound.audio import AudioLimits, check_channels, check_rate
+from services.asr.sound.mp4_index import index_entries, is_mp4
+from services.asr.sound.scratch import ScratchFile
 from services.common.errors import ServiceError, invalid
 
 _NAMES: Final = "WAV, FLAC, MP3, AAC, OGG (Opus, Vorbis), M4A, MP4 or WebM"

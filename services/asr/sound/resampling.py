@@ -8,7 +8,7 @@ from av.error import BlockingIOError as NotYetError
 from av.error import EOFError as EndError
 from av.filter import Graph
 
-from services.asr.audio import SAMPLE_RATE, Samples
+from services.asr.sound.audio import SAMPLE_RATE, Samples
 
 _Kind = tuple[str, str, int]
 _LOUDEST = 8.0

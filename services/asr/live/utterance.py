@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from services.asr.agreement import Agreement, Cut
-from services.asr.audio import SAMPLE_RATE
-from services.asr.track import Floats
+from services.asr.live.agreement import Agreement, Cut
+from services.asr.live.track import Floats
+from services.asr.sound.audio import SAMPLE_RATE
 from services.asr.vocabulary import Word
 
 COVER = SAMPLE_RATE // 10

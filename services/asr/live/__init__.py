@@ -1,0 +1,1 @@
+"""Speech while it is spoken: places, endpoints, results that may change and final ones."""

@@ -1,0 +1,1 @@
+"""nvidia.riva.asr.RivaSpeechRecognition in front of flotilla.asr.v1."""
