@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from services.asr import model as asr
 from services.common.contract import datatype, of_config
 from services.common.manifest import load_manifest, triton_name
 from services.common.runtime_repository import MODEL_REPOSITORY, read_config
-from services.asr import model as asr
 from services.embedding import model as embedding
 from services.llm import model as llm
 from services.vision import model as vision
