@@ -12,10 +12,13 @@ from tools.benchmark.generator import Job, Post, measure
 from tools.benchmark.images import mixed_posts, photograph_files
 from tools.benchmark.language_posts import language_posts
 from tools.benchmark.resident import megabytes_of
+from tools.benchmark.speech import mixed_transcriptions
 from tools.cli.console import Problem
 from tools.fleet.private import private_fleet
 
 PORTIONS = 10
+SPEECH = Path(__file__).resolve().parents[1] / "export" / "speech.flac"
+"""What the self-test of the speech models hears."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,11 @@ def traffic(service: str, model: str) -> list[Post]:
             return [Post("/v1/embeddings", json.dumps({"model": model, "input": text}).encode()) for text in texts]
         case "vision":
             return mixed_posts(photograph_files())
+        case "asr":
+            return mixed_transcriptions(SPEECH.read_bytes())
         case "llm":
             return language_posts(model)
-    raise Problem(f"there is no soak of {service}", "choose: embedding, llm, vision")
+    raise Problem(f"there is no soak of {service}", "choose: asr, embedding, llm, vision")
 
 
 async def run(

@@ -4,7 +4,7 @@ import csv
 import io
 import wave
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -80,6 +80,22 @@ def wav(samples: Samples) -> bytes:
 def transcription(file: bytes, fields: Mapping[str, str]) -> Post:
     """Return an upload as the openai client sends it."""
     return multipart("/v1/audio/transcriptions", file, fields)
+
+
+def mixed_transcriptions(file: bytes) -> list[Post]:
+    """Return uploads of every format, streams that their client leaves, and files that are refused."""
+    fast = {"model": "whisper-tiny.en"}
+    words = {"response_format": "verbose_json", "timestamp_granularities[]": "word"}
+    stream = transcription(file, {"stream": "true"})
+    return [
+        transcription(file, fast),
+        transcription(file, {**fast, **words}),
+        transcription(file, {}),
+        transcription(file, {**fast, "response_format": "srt"}),
+        replace(stream, leave_after=16),
+        replace(transcription(file[: len(file) // 2], fast), status=400),
+        replace(transcription(b"no audio" * 100, fast), status=400),
+    ]
 
 
 def word_error_rate(said: Sequence[str], written: Sequence[str]) -> float:

@@ -190,7 +190,7 @@ def gateway(
 
 @app.command()
 def soak(
-    service: Annotated[str, typer.Option(help="What to load: embedding, llm or vision.")] = "embedding",
+    service: Annotated[str, typer.Option(help="What to load: asr, embedding, llm or vision.")] = "embedding",
     requests: Annotated[int, typer.Option(min=100, help="Requests to send over HTTP.")] = 50_000,
     clients: Annotated[int, typer.Option(min=1, help="Concurrent clients.")] = 32,
     output: Annotated[Path | None, typer.Option("--json", help="Where the JSON goes.")] = None,
