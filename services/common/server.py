@@ -5,6 +5,7 @@ close what was opened (Triton among it), flush telemetry, exit 0.
 """
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -188,6 +189,8 @@ class Lifecycle:
         for listener in starting.result():
             await listener.start()
             opened.append(listener)
+        gc.collect()
+        gc.freeze()  # what start-up has made stays; a collection that looks at it again stops the process for long
         await self.health.open()
         _log.info("ready: %s", self.health.message)
 
