@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.common.contract import Contract, Tensor, of_config
+from services.common.contract import Contract, Tensor, check_config
 from services.common.manifest import Model
-from services.common.server import StartupError
 from services.common.triton import TritonClient, model_config_pb2
 
 MEL, FRAMES, PROMPT = "mel", "frames", "prompt"
@@ -70,13 +69,6 @@ def contract() -> Contract:
 def contracts(model: Model) -> dict[str, Contract]:
     """Return the contract by Triton model name."""
     return {model.triton_name: contract()}
-
-
-def check_config(config: model_config_pb2.ModelConfig, expected: Contract) -> None:
-    """Raise StartupError unless a model's configuration keeps its contract."""
-    found = of_config(config)
-    if found != expected:
-        raise StartupError(f"the configuration of '{config.name}' breaks its contract: {found} is not {expected}")
 
 
 @dataclass(frozen=True, slots=True)

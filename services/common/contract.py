@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from services.common.server import StartupError
 from services.common.triton import model_config_pb2
 
 
@@ -34,3 +35,10 @@ def of_config(config: model_config_pb2.ModelConfig) -> Contract:
         {tensor.name: Tensor(datatype(tensor.data_type), tuple(tensor.dims)) for tensor in config.input},
         {tensor.name: Tensor(datatype(tensor.data_type), tuple(tensor.dims)) for tensor in config.output},
     )
+
+
+def check_config(config: model_config_pb2.ModelConfig, contract: Contract) -> None:
+    """Raise StartupError unless a model's configuration keeps its contract."""
+    found = of_config(config)
+    if found != contract:
+        raise StartupError(f"the configuration of '{config.name}' breaks its contract: {found} is not {contract}")

@@ -9,6 +9,7 @@ import grpc
 from flotilla.embedding.v1 import embedding_pb2_grpc
 
 from services.common.batcher import Batcher, BatchInstruments, BatchLimits
+from services.common.contract import check_config
 from services.common.manifest import ManifestError, Model, load_manifest
 from services.common.model_store import ModelStore, ModelStoreError
 from services.common.runtime_repository import DEFAULT_PROFILE, RuntimeModel
@@ -16,7 +17,7 @@ from services.common.server import StartupError, run
 from services.common.service import Blueprint, Parts, serve
 from services.common.settings import load
 from services.embedding.embedder import Embedder
-from services.embedding.model import Encoder, check_config, contracts
+from services.embedding.model import Encoder, contracts
 from services.embedding.repository import runtime_models
 from services.embedding.servicer import SERVICE_NAME, EmbeddingServicer
 from services.embedding.settings import EmbeddingSettings

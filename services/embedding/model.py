@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.common.batcher import BatchLimits
-from services.common.contract import Contract, Tensor, of_config
+from services.common.contract import Contract, Tensor
 from services.common.load import Load
 from services.common.manifest import Model
 from services.common.server import StartupError
-from services.common.triton import TritonClient, model_config_pb2
+from services.common.triton import TritonClient
 
 INPUT_IDS, ATTENTION_MASK, TEXT, OUTPUT = "input_ids", "attention_mask", "text", "sentence_embedding"
 SELF_TEST_COSINE = 0.999
@@ -34,13 +34,6 @@ def contracts(model: Model) -> dict[str, Contract]:
         f"{name}_tokenizer": Contract(text, ids),
         f"{name}_text": Contract(text, vectors),
     }
-
-
-def check_config(config: model_config_pb2.ModelConfig, contract: Contract) -> None:
-    """Raise StartupError unless a model's configuration keeps its contract."""
-    found = of_config(config)
-    if found != contract:
-        raise StartupError(f"the configuration of '{config.name}' breaks its contract: {found} is not {contract}")
 
 
 class Encoder:

@@ -10,6 +10,7 @@ import grpc
 from flotilla.llm.v1 import llm_pb2 as pb
 from flotilla.llm.v1 import llm_pb2_grpc
 
+from services.common.contract import check_config
 from services.common.manifest import LlmFacts, ManifestError, Model, load_manifest
 from services.common.model_store import ModelStore, ModelStoreError
 from services.common.runtime_repository import DEFAULT_PROFILE, RuntimeModel
@@ -22,7 +23,7 @@ from services.llm.generation import Generator
 from services.llm.grammars import Grammars
 from services.llm.instruments import Instruments
 from services.llm.messages import Messages
-from services.llm.model import LanguageModel, check_config, contracts
+from services.llm.model import LanguageModel, contracts
 from services.llm.plans import Planner
 from services.llm.repository import runtime_models
 from services.llm.servicer import SERVICE_NAME, LlmServicer, Served

@@ -15,11 +15,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from services.common.contract import Contract, Tensor, of_config
+from services.common.contract import Contract, Tensor
 from services.common.errors import Kind, ServiceError
 from services.common.manifest import Model
-from services.common.server import StartupError
-from services.common.triton import TritonClient, model_config_pb2
+from services.common.triton import TritonClient
 from services.llm.settings import LlmSettings
 
 INPUT_IDS, OPTIONS = "input_ids", "options"
@@ -67,13 +66,6 @@ def contracts(model: Model) -> dict[str, Contract]:
         ),
         f"{model.triton_name}_grammar": Contract({GRAMMAR: text}, {FAULT: text}),
     }
-
-
-def check_config(config: model_config_pb2.ModelConfig, contract: Contract) -> None:
-    """Raise StartupError unless a model's configuration keeps its contract."""
-    found = of_config(config)
-    if found != contract:
-        raise StartupError(f"the configuration of '{config.name}' breaks its contract: {found} is not {contract}")
 
 
 @dataclass(frozen=True, slots=True)

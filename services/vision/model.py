@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.common.contract import Contract, Tensor, of_config
+from services.common.contract import Contract, Tensor, check_config
 from services.common.manifest import Model
 from services.common.server import StartupError
 from services.common.triton import TritonClient, model_config_pb2
@@ -80,13 +80,6 @@ def contracts(model: Model) -> dict[str, Contract]:
         f"{name}_cls": Contract(rotation, {ROTATED: Tensor("FP32", (2,))}),
         f"{name}_rec": Contract(line, steps),
     }
-
-
-def check_config(config: model_config_pb2.ModelConfig, contract: Contract) -> None:
-    """Raise StartupError unless a model's configuration keeps its contract."""
-    found = of_config(config)
-    if found != contract:
-        raise StartupError(f"the configuration of '{config.name}' breaks its contract: {found} is not {contract}")
 
 
 class Graph:

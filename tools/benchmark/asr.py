@@ -15,6 +15,7 @@ from services.asr.vocabulary import Vocabulary
 from services.common.manifest import Manifest, Model
 from services.common.model_store import ModelStore
 from tools.benchmark.generator import Job
+from tools.benchmark.goals import Goal
 from tools.benchmark.live_speech import LiveRow, live_row
 from tools.benchmark.resident import megabytes_of
 from tools.benchmark.rounds import Row, measure_all
@@ -45,21 +46,6 @@ class Plan:
     clients: tuple[int, ...]
     streams: tuple[int, ...]
     rounds: int
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """What is to be reached, and what was."""
-
-    name: str
-    wanted: float
-    reached: float
-    at_most: bool = False
-
-    @property
-    def met(self) -> bool:
-        """Whether it was reached."""
-        return self.reached <= self.wanted if self.at_most else self.reached >= self.wanted
 
 
 @dataclass(slots=True)

@@ -11,10 +11,10 @@ from flotilla.embedding.v1 import embedding_pb2
 from tools.benchmark.gateway_rows import DIRECT, FORWARDED, GATEWAY, LITELLM, GatewayRow, Sample, goals, rows
 from tools.benchmark.gateway_server import Instant, Server, gateway_server, instant_services
 from tools.benchmark.generator import Job, Post, measure
+from tools.benchmark.goals import Goal
 from tools.benchmark.instant import CHAT, EMBED_METHOD, EMBEDDING
 from tools.benchmark.litellm import KEY, litellm
 from tools.benchmark.peer_process import PeerProcess
-from tools.benchmark.stream_rows import Goal
 from tools.cli.console import Problem
 
 TEXT = "The captain reported that the northern channel was open and that the signal lamps had been replaced."

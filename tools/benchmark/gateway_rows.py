@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tools.benchmark.generator import Measurement
+from tools.benchmark.goals import Goal
 from tools.benchmark.instant import DELTAS
-from tools.benchmark.stream_rows import Goal
 
 GATEWAY, FORWARDED, DIRECT, LITELLM = (
     "gateway (HTTP)",

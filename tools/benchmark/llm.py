@@ -13,9 +13,10 @@ from services.common.settings import CommonSettings
 from tools.benchmark.conversations import Conversation, Conversations
 from tools.benchmark.cpu_time import cpu_seconds_of
 from tools.benchmark.generator import Post
+from tools.benchmark.goals import Goal
 from tools.benchmark.llamacpp import llamacpp
 from tools.benchmark.peer_process import PeerPlace, PeerProcess
-from tools.benchmark.stream_rows import CacheRow, Goal, StreamRow, cache_row, goals, stream_rows
+from tools.benchmark.stream_rows import CacheRow, StreamRow, cache_row, goals, stream_rows
 from tools.benchmark.streams import Burst, Flow, StreamGenerator, Target, stream_generator
 from tools.benchmark.targets import ENGINE, LLAMACPP, LOOKUP, STACK, TRITON, VLLM
 from tools.benchmark.triton import triton_address

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tools.benchmark.goals import Goal
 from tools.benchmark.streams import Flow
 from tools.benchmark.targets import ENGINE, LLAMACPP, STACK
 
@@ -44,21 +45,6 @@ class CacheRow:
     def ratio(self) -> float:
         """How many times faster it is when known."""
         return self.cold / self.known
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """What is to be reached, and what was."""
-
-    name: str
-    wanted: float
-    reached: float
-    at_most: bool = False
-
-    @property
-    def met(self) -> bool:
-        """Whether it was."""
-        return self.reached <= self.wanted if self.at_most else self.reached >= self.wanted
 
 
 def stream_rows(flows: Mapping[str, Sequence[Flow]], base: str, prompt_tokens: int, streams: int) -> list[StreamRow]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from services.common.manifest import Manifest, Model
 from services.common.model_store import ModelStore
 from tools.benchmark.generator import Job
+from tools.benchmark.goals import Goal
 from tools.benchmark.images import in_json, multipart, page_files, photograph_files
 from tools.benchmark.in_process import classifier_inputs
 from tools.benchmark.rapidocr import rapidocr
@@ -37,15 +38,6 @@ class Plan:
     seconds: float
     pages: int
     peer: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """What is to be reached, and what was: ratios of two rates."""
-
-    name: str
-    wanted: float
-    reached: float
 
 
 @dataclass(slots=True)

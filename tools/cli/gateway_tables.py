@@ -8,8 +8,8 @@ from rich.table import Table
 
 from tools.benchmark.gateway import Plan, Result
 from tools.benchmark.gateway_rows import GatewayRow
+from tools.benchmark.goals import Goal
 from tools.benchmark.instant import DELTAS
-from tools.benchmark.stream_rows import Goal
 
 
 def gateway_tables(plan: Plan, result: Result) -> Group:

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from rich.console import Group
 from rich.table import Table
 
+from tools.benchmark.goals import Goal
 from tools.benchmark.llm import Result
-from tools.benchmark.stream_rows import CacheRow, Goal, StreamRow
+from tools.benchmark.stream_rows import CacheRow, StreamRow
 
 _COLUMNS = ("target", "tokens/s", "of the engine", "first token ms", "ms a token", "generator cores", "errors")
 
