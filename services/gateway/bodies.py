@@ -39,7 +39,7 @@ class Bodies:
         limits = self._of_paths.get(scope["path"], self._limits)
         body = _Body(receive, limits, _content_length(scope))
         try:
-            await self._app(scope, body.receive, send)
+            await self._app(scope, body.receive, body.read_before_end(send) if _is_last(scope) else send)
         except asyncio.CancelledError:
             if not body.client_left:
                 raise
@@ -74,6 +74,22 @@ class _Body:
             self._watch = self._loop.create_task(self._cancel_when_client_leaves())
         return message
 
+    def read_before_end(self, send: Send) -> Send:
+        """Return a `send` that first reads what is left of the body, within the limits, and throws it away.
+
+        The connection is closed after the answer. With some of the body unread, that resets it, and a client that
+        still sends would never see why it was refused.
+        """
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                with contextlib.suppress(HTTPException):
+                    while self._watch is None:
+                        await self.receive()
+            await send(message)
+
+        return answer
+
     def close(self) -> None:
         """Stop watching."""
         if self._watch is not None:
@@ -100,6 +116,13 @@ class _Body:
         self.client_left = True
         if self._handler is not None:
             self._handler.cancel()
+
+
+def _is_last(scope: Scope) -> bool:
+    """Whether a request is the last of its connection."""
+    if scope["http_version"] == "1.0":
+        return True
+    return any(key == b"connection" and b"close" in value.lower() for key, value in scope["headers"])
 
 
 def _content_length(scope: Scope) -> int:

@@ -84,3 +84,18 @@ async def test_garbage_instead_of_http_is_400(gateway: Gateway) -> None:
         writer.write(b"\x16\x03\x01\x02\x00garbage\r\n\r\n")
         assert b" 400 " in await status_line(reader)
     assert (await gateway.embed()).status_code == 200
+
+
+async def test_a_refusal_reaches_a_client_that_still_sends_on_its_last_request(gateway: Gateway) -> None:
+    """The body is read before the connection is closed, which would otherwise be reset."""
+    body = b" " * 4_000_000
+    start = f"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+    for _ in range(10):
+        async with connected(gateway.http_port) as (reader, writer):
+            writer.write(start.encode())
+            await writer.drain()
+            writer.write(body)
+            await writer.drain()
+            answer = await asyncio.wait_for(reader.read(), 10)
+        assert b" 415 " in answer.splitlines()[0]
+        assert b"content-type must be application/json" in answer
