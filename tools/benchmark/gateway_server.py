@@ -73,9 +73,9 @@ async def gateway_server(folder: Path, instant: Instant) -> AsyncIterator[Server
 
 
 def _key_file(path: Path) -> str:
-    """Write a key file with one key, which has every limit, none of which is ever reached; return the key."""
+    """Write a key file with one key, with limits that are never reached; return the key."""
     secret, identifier, digest = new_key()
-    limits = KeyLimits.model_validate(dict.fromkeys(KeyLimits.model_fields, PLENTY))
+    limits = KeyLimits(concurrency=PLENTY, requests_per_minute=PLENTY, tokens_per_minute=PLENTY, tokens_per_day=PLENTY)
     key = Key(id=identifier, name="benchmark", digest=digest, created=datetime.now(UTC), limits=limits)
     write(path, KeyFile(keys=(key,)))
     return secret

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -41,11 +41,15 @@ class Account:
         limits = list(_limits(key))
         self.shown = [limit for limit in limits if limit.unit != CONCURRENCY]
         """Those that answers tell of."""
-        self._of = {unit: [limit for limit in limits if limit.unit == unit] for unit in {it.unit for it in limits}}
+        self._limits = tuple(limits)
+        self._of: dict[tuple[str, ...], tuple[Limit, ...]] = {}
 
-    def of(self, *units: str) -> list[Limit]:
+    def of(self, *units: str) -> Sequence[Limit]:
         """Return the limits of these units."""
-        return [limit for unit in units for limit in self._of.get(unit, ())] if self._of else []
+        found = self._of.get(units)
+        if found is None:
+            found = self._of[units] = tuple(limit for limit in self._limits if limit.unit in units)
+        return found
 
     def took(self, seconds: float) -> None:
         """Count a request."""
