@@ -1,7 +1,6 @@
 """`python -m services.gateway`: settings, fleet, HTTP and gRPC ports, run."""
 
 import asyncio
-import gc
 import sys
 from collections.abc import Coroutine, Sequence
 from typing import Any
@@ -21,9 +20,6 @@ from services.gateway.listeners import grpc_listener, http_listener
 from services.gateway.scrape import Scrape
 from services.gateway.settings import GatewaySettings
 from services.gateway.tls import tls
-
-YOUNG_OBJECTS = 10_000
-"""Containers made and not yet gone before the garbage collector looks through them."""
 
 
 async def main() -> int:
@@ -54,23 +50,12 @@ async def main() -> int:
             fleet, KServe(health, directory), health.grpc, boundary, settings.max_message_bytes, guard
         )
         app = create_app(settings, fleet, directory, health, instruments, guard)
-        _spare_what_stays()
         return (
             http_listener(app, settings, encryption),
             grpc_listener(grpc_port, boundary, settings, encryption),
         )
 
     return await lifecycle.run((settings.host, settings.metrics_port), start, Scrape(settings).text)
-
-
-def _spare_what_stays() -> None:
-    """Have the garbage collector leave alone what start-up has made: to look through it all takes tens of milliseconds.
-
-    What requests make is nearly all gone by the time it is looked for; to look less often costs little memory.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS)
 
 
 if __name__ == "__main__":
