@@ -22,7 +22,7 @@ LLAMA_INDEX = ("llama-index-embeddings-nvidia==0.6.0", "llama-index-core==0.14.2
 AIPERF = ("aiperf==0.13.0",)
 SCRIPT = Path(__file__).parent / "clients" / "llama_index_embeddings.py"
 REQUESTS = 5
-# Making an environment downloads some 100 MB.
+# Making the environments takes minutes and 1.5 GB.
 pytestmark = pytest.mark.timeout(1200)
 
 
