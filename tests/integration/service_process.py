@@ -102,6 +102,15 @@ class ServiceProcess:
     async def wait_ready(self) -> None:
         await until(self.ready, "readiness", limit=120)
 
+    async def wait_restarted(self) -> None:
+        """Return once Triton has been started anew and the service is ready again."""
+
+        async def restarted() -> bool:
+            return await self.metric("flotilla_triton_restarts") > 0
+
+        await until(restarted, "Triton to be restarted")
+        await self.wait_ready()
+
     async def metric(self, name: str, **labels: str) -> float:
         """The sum of the samples of that name with these labels."""
         text = (await self.get("/metrics")).text

@@ -28,10 +28,9 @@ async def test_a_triton_killed_in_mid_file(model_store, tmp_path):
             return await service.metric("flotilla_admission_running") == 0
 
         await until(idle, "no running calls")
-        await service.wait_ready()
+        await service.wait_restarted()
         request = pb.TranscribeRequest(config=pb.TranscriptionConfig(model=TINY), audio=JFK.read_bytes())
         assert plain((await stub.Transcribe(request)).text) == JFK_WORDS
-        assert await service.metric("flotilla_triton_restarts") == 1
         assert not list((tmp_path / "asr" / "audio").iterdir())
 
 

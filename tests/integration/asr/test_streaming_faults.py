@@ -41,7 +41,7 @@ async def test_a_dead_engine_ends_its_streams_and_the_next_ones_work(mortal: Ser
     found = await running
     assert found.fault is not None and found.fault.code() is grpc.StatusCode.UNAVAILABLE
     assert await mortal.metric("flotilla_asr_streams_active") == 0
-    await mortal.wait_ready()
+    await mortal.wait_restarted()
     assert "country" in (await answer(mortal_stub, spoken(config(TINY), jfk()))).words
 
 
