@@ -10,7 +10,7 @@ from services.common.model_store import ModelStore
 from tools.benchmark.generator import Job
 from tools.benchmark.goals import Goal
 from tools.benchmark.images import in_json, multipart, page_files, photograph_files
-from tools.benchmark.in_process import classifier_inputs
+from tools.benchmark.in_process import classifier_inputs, plain_inputs
 from tools.benchmark.rapidocr import rapidocr
 from tools.benchmark.resident import megabytes_of
 from tools.benchmark.rounds import Row, measure_all, with_clients
@@ -18,8 +18,9 @@ from tools.benchmark.triton import INFER, infer_request, triton_address
 from tools.cli.console import Problem
 from tools.fleet.private import PrivateFleet, private_fleet
 
-IN_PROCESS, TRITON, MULTIPART, BASE64 = (
-    "decode + ONNX Runtime in process",
+PLAIN, IN_PROCESS, TRITON, MULTIPART, BASE64 = (
+    "OpenCV + ONNX Runtime in process",
+    "the service's decoding + ONNX Runtime in process",
     "Triton directly (gRPC, tensors)",
     "whole stack (HTTP, multipart)",
     "whole stack (HTTP, base64)",
@@ -52,10 +53,15 @@ class Result:
     @property
     def goals(self) -> list[Goal]:
         """Return the goals that this run says something about."""
-        rows = [row for row in self.classification if row.clients == CLIENTS_OF_GOAL]
-        named = {row.target: row.ratio for row in (*rows, *self.text)}
-        wanted = {MULTIPART: CLASSIFY_GOAL, BASE64: CLASSIFY_GOAL, PAGES: OCR_GOAL if len(self.text) > 1 else None}
-        return [Goal(name, want, named[name]) for name, want in wanted.items() if want and name in named]
+        ratios = {row.target: row.ratio for row in self.classification if row.clients == CLIENTS_OF_GOAL}
+        goals = [
+            Goal(f"{target}, of {base}", CLASSIFY_GOAL, ratios[target] / ratios[base])
+            for base in (PLAIN, IN_PROCESS)
+            for target in (MULTIPART, BASE64)
+            if ratios
+        ]
+        pages = [Goal(row.target, OCR_GOAL, row.ratio) for row in self.text if row.target == PAGES]
+        return [*goals, *(pages if len(self.text) > 1 else ())]
 
 
 async def run(plan: Plan, state_dir: Path, manifest: Manifest, store: ModelStore, say: Callable[[str], None]) -> Result:
@@ -71,7 +77,7 @@ async def run(plan: Plan, state_dir: Path, manifest: Manifest, store: ModelStore
         jobs = _classification(fleet, model, store, photograph_files())
         for clients in plan.clients:
             chosen = with_clients(jobs, clients, plan.seconds)
-            result.classification += await measure_all(chosen, IN_PROCESS, plan.rounds, say)
+            result.classification += await measure_all(chosen, PLAIN, plan.rounds, say)
         reading = _reading(fleet, page_files(plan.pages), peer)
         result.text = await measure_all(reading, RAPIDOCR if peer else PAGES, plan.rounds, say)
         result.after = megabytes_of(fleet)
@@ -86,6 +92,7 @@ def _classification(fleet: PrivateFleet, model: Model, store: ModelStore, files:
     requests = [infer_request(model.triton_name, prepare(file)) for file in files]
     posts = {MULTIPART: multipart, BASE64: in_json}
     return {
+        PLAIN: Job("onnxruntime", graph, files, 1, 1, preparation=partial(plain_inputs, model.vision.input_size)),
         IN_PROCESS: Job("onnxruntime", graph, files, 1, 1, preparation=preparation),
         TRITON: Job("grpc", triton_address(fleet.process("vision").pid), requests, 1, 1, method=INFER),
         **{

@@ -82,10 +82,10 @@ def vision(
         result = asyncio.run(work)
     for number in plan.clients:
         rows = [row for row in result.classification if row.clients == number]
-        console.print(_table(f"{_clients(number)}, one photograph a request", "images/s", "in process", rows))
+        console.print(_table(f"{_clients(number)}, one photograph a request", "images/s", "OpenCV", rows))
     console.print(_table(f"{pages} pages of text", "pages/s", "RapidOCR" if peer else "itself", result.text))
     for goal in result.goals:
-        console.print(f"goal: {goal.name} >= {goal.wanted} of the other side; this run: {goal.reached:.2f}")
+        console.print(f"goal: {goal.name} >= {goal.wanted}; this run: {goal.reached:.2f}")
     console.print(_memory({"before": result.before, "after": result.after}))
     goals = [asdict(goal) for goal in result.goals]
     _write(output or folder / "vision.json", {"plan": asdict(plan), **asdict(result), "goals": goals})
