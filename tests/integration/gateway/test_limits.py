@@ -80,11 +80,11 @@ async def test_requests_are_exact_with_50_clients(tmp_path: Path, embedding: Fak
 
 async def test_tokens_are_exact_with_50_clients(tmp_path: Path, embedding: FakeEmbedding) -> None:
     text = "a" * 20
-    async with limited(tmp_path, embedding.address, tokens_per_minute=6000) as gateway:
-        answered, _, seconds = await storm(gateway, 12, input=text)
+    async with limited(tmp_path, embedding.address, tokens_per_minute=18000) as gateway:
+        answered, _, seconds = await storm(gateway, 24, input=text)
         tokens = await used(gateway, "tokens")
     assert tokens == 20 * answered
-    assert tokens == pytest.approx(6000 + 100 * seconds, rel=0.05)
+    assert tokens == pytest.approx(18000 + 300 * seconds, rel=0.05)
 
 
 async def test_concurrency_is_exact_with_50_clients(tmp_path: Path, embedding: FakeEmbedding) -> None:
