@@ -4,6 +4,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -65,7 +66,10 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
             "parameters": {key: {"string_value": str(value)} for key, value in limits.items()},
         }
         model = module.TritonPythonModel()
-        model.initialize({"model_config": json.dumps(config), "model_repository": str(tmp_path), "model_version": "1"})
+        arguments = {"model_config": json.dumps(config), "model_repository": str(tmp_path), "model_version": "1"}
+        # The first session that takes denormal numbers for zero makes the thread it is made in do so from then on.
+        with ThreadPoolExecutor(1) as apart:
+            apart.submit(model.initialize, arguments).result()
         return model
 
     return started
