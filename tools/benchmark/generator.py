@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -284,17 +285,18 @@ def run(job: Job) -> Measurement:
 
 async def measure(job: Job) -> Measurement:
     """Run a job in a process of its own."""
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        *(job.python, "-P", "-c", f"from {__name__} import main; main()"),
-        stdin=pipe,
-        stdout=pipe,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    output, _ = await process.communicate(pickle.dumps(job))
-    if process.returncode:
-        raise RuntimeError(f"the load generator exited with {process.returncode}")
-    measurement: Measurement = pickle.loads(output)  # noqa: S301  # our own child's output
+    with TemporaryFile() as result:  # a pipe would have to be read while the job runs
+        process = await asyncio.create_subprocess_exec(
+            *(job.python, "-P", "-c", f"from {__name__} import main; main()"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=result,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        await process.communicate(pickle.dumps(job))
+        if process.returncode:
+            raise RuntimeError(f"the load generator exited with {process.returncode}")
+        result.seek(0)
+        measurement: Measurement = pickle.load(result)  # noqa: S301  # our own child's output
     return measurement
 
 
