@@ -120,7 +120,7 @@ def _pictures(limits: Mapping[str, int]) -> list[_Box]:
     across = _floor(min(limits["max_pixels"] // longest, longest), step)
     least = (step, step)
     small = min(PAGE_SIDE, square)
-    boxes = [(least, (min(TUNED_PAGE[0], small), min(TUNED_PAGE[1], small)), (small, small))]
+    boxes: list[_Box] = [(least, (min(TUNED_PAGE[0], small), min(TUNED_PAGE[1], small)), (small, small))]
     if square > small:
         middle = _floor((small + square) // 2, step)
         boxes.append((least, (middle, middle), (square, square)))
