@@ -14,7 +14,7 @@ from services.asr.vocabulary import Vocabulary
 from services.common.batcher import Batcher, BatchInstruments, BatchLimits
 from services.common.manifest import Model
 from services.common.model_store import ModelStore
-from services.common.runtime_repository import DEFAULT_PROFILE
+from services.common.profiles import profile_of
 from services.common.server import StartupError
 from services.common.service import Parts
 
@@ -46,7 +46,7 @@ class Assembly:
             model.asr.multilingual,
             recogniser.name,
             model.license,
-            self._settings.profile or DEFAULT_PROFILE,
+            profile_of(self._parts.configs[recogniser.name]),
         )
         return Recognition(served, batcher, vocabulary, self._settings.beam_size, self.instruments)
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
+from services.common.profiles import PARAMETER, profile_of
 from services.common.server import StartupError
 from services.common.settings import REPOSITORY_ROOT
 from services.common.triton import model_config_pb2
 
 MODEL_REPOSITORY = REPOSITORY_ROOT / "model_repository"
-DEFAULT_PROFILE = "cpu-fp32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,12 @@ def profile_config(model: Path, profile: str | None) -> Path:
     None and the default profile are config.pbtxt; any other name must be in configs/. Raises StartupError otherwise:
     Triton itself would fall back silently.
     """
-    if profile in (None, DEFAULT_PROFILE):
-        return model / "config.pbtxt"
+    plain = model / "config.pbtxt"
+    if profile is None or profile == profile_of(read_config(plain)):
+        return plain
     variant = model / "configs" / f"{profile}.pbtxt"
     if not variant.exists():
-        known = sorted([DEFAULT_PROFILE, *(p.stem for p in (model / "configs").glob("*.pbtxt"))])
+        known = sorted([profile_of(read_config(plain)), *(p.stem for p in (model / "configs").glob("*.pbtxt"))])
         raise StartupError(f"profile {profile!r} does not exist for {model.name}; there are: {', '.join(known)}")
     return variant
 
@@ -69,6 +70,7 @@ def materialise(
     for model in models:
         folder = source / model.folder
         config = read_config(profile_config(folder, profile))
+        config.parameters[PARAMETER].string_value = profile or profile_of(config)
         if model.adapt is not None:
             model.adapt(config)
         _set_instances(config, cpu_threads)

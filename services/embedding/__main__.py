@@ -12,7 +12,8 @@ from services.common.batcher import Batcher, BatchInstruments, BatchLimits
 from services.common.contract import check_config
 from services.common.manifest import ManifestError, Model, load_manifest
 from services.common.model_store import ModelStore, ModelStoreError
-from services.common.runtime_repository import DEFAULT_PROFILE, RuntimeModel
+from services.common.profiles import profile_of
+from services.common.runtime_repository import RuntimeModel
 from services.common.server import StartupError, run
 from services.common.service import Blueprint, Parts, serve
 from services.common.settings import load
@@ -73,7 +74,7 @@ class _Service:
             self._store.artifact(model.id, "tokenizer.json"), facts.max_tokens, facts.vocabulary_size
         )
         batcher: Batcher[Sequence[int], Vectors] = Batcher(encoder.encode, limits, parts.load, instruments, model.id)
-        profile = settings.profile or DEFAULT_PROFILE
+        profile = profile_of(parts.configs[model.triton_name])
         return Embedder(model.id, model.license, profile, model.triton_name, facts, tokenizer, batcher)
 
 

@@ -13,7 +13,8 @@ from flotilla.llm.v1 import llm_pb2_grpc
 from services.common.contract import check_config
 from services.common.manifest import LlmFacts, ManifestError, Model, load_manifest
 from services.common.model_store import ModelStore, ModelStoreError
-from services.common.runtime_repository import DEFAULT_PROFILE, RuntimeModel
+from services.common.profiles import profile_of
+from services.common.runtime_repository import RuntimeModel
 from services.common.server import StartupError, run
 from services.common.service import Blueprint, Parts, serve
 from services.common.settings import load
@@ -95,7 +96,7 @@ class _Service:
                 vocabulary_size=facts.vocabulary_size,
                 triton_model=name,
                 license=model.license,
-                profile=settings.profile or DEFAULT_PROFILE,
+                profile=profile_of(parts.configs[name]),
                 chat_template=template.source if template else "",
             ),
             Planner(facts, tokenizer, template, settings.max_prompt_characters),
