@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import itertools
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
@@ -136,11 +137,20 @@ class Backend:
             return self._unresolved or "no address"
         return "; ".join(f"{address.endpoint.target}: {address.message}" for address in self._addresses.values())
 
-    async def pick(self, excluding: Address | None = None) -> Address:
-        """Return the serving address with the fewest calls in flight. Raises UNAVAILABLE when there is none in time."""
+    @property
+    def holds(self) -> bool:
+        """Whether calls wait for it to be started: that it does not serve is no reason to send them away."""
+        return self._limits.hold > 0
+
+    async def pick(self, excluding: Address | None = None, deadline: float = math.inf) -> Address:
+        """Return the serving address with the fewest calls in flight.
+
+        Waits for one as long as the settings say, but not beyond `deadline` of the monotonic clock. Raises
+        UNAVAILABLE when there is none in time.
+        """
         serving = self._serving(excluding)
         if not serving and excluding is None:
-            await self._wait_for_serving(max(self._limits.hold, CONNECT_SECONDS), patient=self._limits.hold > 0)
+            await self._hold(deadline)
             serving = self._serving()
         if not serving:
             raise self.unavailable()
@@ -164,7 +174,7 @@ class Backend:
         """
         async with charged(self.name, method.path, request) as charge:
             deadline = self._deadline(timeout)
-            address = await self.pick()
+            address = await self.pick(deadline=deadline)
             try:
                 reply = await self._call_once(address, method, request, deadline)
             except ServiceError as error:
@@ -229,7 +239,7 @@ class Backend:
     ) -> AsyncGenerator[Response, None]:
         async with charged(self.name, method.path, first) as charge:
             deadline = self._deadline(timeout)
-            address, begun, retried = await self.pick(), False, False
+            address, begun, retried = await self.pick(deadline=deadline), False, False
             while True:
                 try:
                     async with aclosing(self._messages_once(address, method.path, begin, deadline)) as messages:
@@ -330,16 +340,20 @@ class Backend:
     def _serving(self, excluding: Address | None = None) -> list[Address]:
         return [address for address in self._addresses.values() if address is not excluding and address.serving]
 
-    async def _wait_for_serving(self, seconds: float, patient: bool) -> None:
-        """Wait until an address serves, or every one was tried anew (unless `patient`), or `seconds` are over."""
+    async def _hold(self, deadline: float) -> None:
+        """Hold a call until an address serves, for as long as the settings and its deadline allow."""
+        seconds = min(max(self._limits.hold, CONNECT_SECONDS), deadline - time.monotonic())
         self._held += 1
         try:
-            async with asyncio.timeout(seconds):
-                await self._serving_or_tried(patient)
-        except TimeoutError:
-            pass
+            await self._wait_for_serving(seconds, patient=self.holds)
         finally:
             self._held -= 1
+
+    async def _wait_for_serving(self, seconds: float, patient: bool) -> None:
+        """Wait until an address serves, or every one was tried anew (unless `patient`), or `seconds` are over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._serving_or_tried(patient)
 
     async def _serving_or_tried(self, patient: bool) -> None:
         silent = {address: address.attempts for address in self._addresses.values() if not address.answered}

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -33,19 +34,34 @@ class _Entry:
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
+    def listed(self) -> bool:
+        return self.service.backend.serving or self.service.backend.holds
+
+    @property
+    def unheard(self) -> bool:
+        return not self.cards and not self.service.backend.serving
+
+    def has(self, name: str) -> bool:
+        return name in self.triton_models or any(card.id == name for card in self.cards)
+
+    @property
     def fresh(self) -> bool:
         return self.generation == self.service.backend.generation and time.monotonic() - self.heard < FRESH_SECONDS
 
 
 class Directory:
-    """Every model of the fleet. Those of a service that does not serve are not listed, but known for routing."""
+    """Every model of the fleet.
+
+    Those of a service that does not serve are known for routing. They are listed where calls are held for it, because
+    the next call starts it.
+    """
 
     def __init__(self, fleet: Fleet) -> None:
         self._entries = [_Entry(service) for service in fleet.services]
 
     async def cards(self) -> list[Card]:
         """Return every loaded model that the caller may use."""
-        cards = [card for entry in await self._current() if entry.service.backend.serving for card in entry.cards]
+        cards = [card for entry in await self._current() if entry.listed for card in entry.cards]
         return [card for card in cards if await covered(card.id)]
 
     async def has(self, model: str) -> bool:
@@ -59,17 +75,37 @@ class Directory:
                 return card
         raise await self._unknown("model", model)
 
-    async def backend_of(self, name: str) -> Backend:
+    async def backend_of(self, name: str, patience: float | None = None) -> Backend:
         """Return the service that has `name`, a name in Triton or a public id, or had it when it last served.
 
-        Raises NOT_FOUND that lists what is loaded; UNAVAILABLE while a service that may have it was never heard;
-        PERMISSION_DENIED where the caller may not use it.
+        While services were never heard that calls are held for, one of them may have it: they are waited for, for
+        `patience` seconds at most. Raises NOT_FOUND that lists what is loaded; UNAVAILABLE while a service that may
+        have it was never heard; PERMISSION_DENIED where the caller may not use it.
         """
         await check_model(name, "model_name")
-        for entry in await self._current():
-            if name in entry.triton_models or any(card.id == name for card in entry.cards):
-                return entry.service.backend
-        raise await self._unknown("model_name", name)
+        backend = await self._holder(name) or await self._awaited(name, math.inf if patience is None else patience)
+        if backend is None:
+            raise await self._unknown("model_name", name)
+        return backend
+
+    async def _holder(self, name: str) -> Backend | None:
+        return next((entry.service.backend for entry in await self._current() if entry.has(name)), None)
+
+    async def _awaited(self, name: str, patience: float) -> Backend | None:
+        deadline = time.monotonic() + patience
+        starting = [entry.service.backend for entry in self._entries if entry.unheard and entry.service.backend.holds]
+        picks = [asyncio.ensure_future(backend.pick(deadline=deadline)) for backend in starting]
+        try:
+            for pick in asyncio.as_completed(picks):
+                with contextlib.suppress(ServiceError):
+                    await pick
+                if backend := await self._holder(name):
+                    return backend
+            return None
+        finally:
+            for task in picks:
+                task.cancel()
+            await asyncio.gather(*picks, return_exceptions=True)
 
     async def names_of(self, name: str) -> set[str]:
         """Return the public ids that `name`, a name in Triton or a public id, stands for."""
@@ -79,7 +115,7 @@ class Directory:
     async def _unknown(self, field_name: str, name: str) -> ServiceError:
         entries = await self._current()
         for entry in entries:
-            if not entry.cards and not entry.service.backend.serving:
+            if entry.unheard:
                 return entry.service.backend.unavailable()
         loaded = {card.id for entry in entries for card in entry.cards}
         if field_name == "model_name":

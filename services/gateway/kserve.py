@@ -74,7 +74,12 @@ class KServe:
         if method == "ModelStatistics" and not name:
             request = _parse(service_pb2.ModelStatisticsRequest, first)
             return cast(bytes, (await self.statistics(request)).SerializeToString())
-        return await self.directory.backend_of(name)
+        if method != "ModelReady":
+            return await self.directory.backend_of(name)
+        backend = await self.directory.backend_of(name, patience=0)
+        if backend.holds and not backend.serving:  # the question is not held: it must not start the service
+            return cast(bytes, service_pb2.ModelReadyResponse(ready=False).SerializeToString())
+        return backend
 
     def serves(self, method: str) -> bool:
         """Whether the gateway passes `method` on or answers it. Raises UNIMPLEMENTED for what Triton alone does."""

@@ -113,7 +113,7 @@ def _add_server(router: APIRouter, kserve: KServe) -> None:
 def _add_models(router: APIRouter, directory: Directory, health: GatewayHealth) -> None:
     async def model_ready(model: Model, version: str = "") -> Response:
         """Whether the service of a model can serve it: 200 or 503. Takes public ids and names in Triton."""
-        backend = await directory.backend_of(model)
+        backend = await directory.backend_of(model, patience=0)
         is_ready = backend.serving and health.ready
         if is_ready and version:
             is_ready = (await backend.call(_READY, service_pb2.ModelReadyRequest(name=model, version=version))).ready
@@ -138,7 +138,7 @@ def _add_models(router: APIRouter, directory: Directory, health: GatewayHealth) 
 def _add_inference(router: APIRouter, directory: Directory) -> None:
     async def infer(body: InferRequest, model: Model, version: str = "", timeout_ms: TimeoutMs = None) -> Response:
         """Run an inference: JSON, or JSON followed by binary tensors (`Inference-Header-Content-Length`)."""
-        backend = await directory.backend_of(model)
+        backend = await directory.backend_of(model, seconds(timeout_ms))
         request = await infer_http.to_proto(model, version, body)
         reply = await backend.call(generate.INFER, request, seconds(timeout_ms))
         return await infer_http.respond(body, reply)
@@ -162,15 +162,15 @@ def _add_inference(router: APIRouter, directory: Directory) -> None:
     _post_to_model(router, "/generate_stream", generate_stream, responses=_STREAMED, response_class=Response)
 
 
-async def _config(backend: Backend, model: str, version: str) -> Any:
-    return (await backend.call(_CONFIG, service_pb2.ModelConfigRequest(name=model, version=version))).config
+async def _config(backend: Backend, model: str, version: str, timeout: float | None = None) -> Any:
+    return (await backend.call(_CONFIG, service_pb2.ModelConfigRequest(name=model, version=version), timeout)).config
 
 
 async def _generated(
     directory: Directory, model: str, version: str, body: GenerateRequest, timeout_ms: int | None
 ) -> Any:
-    backend = await directory.backend_of(model)
-    config = await _config(backend, model, version)
+    backend = await directory.backend_of(model, seconds(timeout_ms))
+    config = await _config(backend, model, version, seconds(timeout_ms))
     request = generate.to_proto(config, version, body)
     return generate.run(backend, config, request, seconds(timeout_ms))
 

@@ -1,6 +1,7 @@
 """`POST /v1/classify`, `/v1/detect`, `/v1/page-elements`, `/v1/faces`, `/v1/ocr`, and `/v1/infer` by model."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -98,15 +99,20 @@ def create_router(vision: Backend, directory: Directory, remote: RemoteImages) -
     @router.post("/v1/infer", **_documented(InferRequest, InferResponse, model="efficientnet-lite0"))
     async def infer(body: InferRequest, timeout_ms: TimeoutMs = None, accept: Accept = "") -> Response:
         """Do what the model is for: NIM's first name of all vision routes."""
-        task = await _task_of(body.model, vision, directory)
+        task = await _task_of(body.model, vision, directory, seconds(timeout_ms))
         given = body.model_dump(exclude_unset=True, exclude={"input"})
         return await answer(task, task.body.model_validate({**given, "input": body.input}), timeout_ms, accept)
 
     return router
 
 
-async def _task_of(model: str | None, vision: Backend, directory: Directory) -> Task:
-    """Return what `model` does. Raises INVALID_ARGUMENT that lists the vision models, NOT_FOUND, UNAVAILABLE."""
+async def _task_of(model: str | None, vision: Backend, directory: Directory, timeout: float | None) -> Task:
+    """Return what `model` does, as soon as the service serves.
+
+    Raises INVALID_ARGUMENT that lists the vision models, NOT_FOUND, UNAVAILABLE.
+    """
+    if not vision.serving:
+        await vision.pick(deadline=math.inf if timeout is None else time.monotonic() + timeout)
     card = None if model is None else await directory.find(model)
     if card is not None and card.task in TASKS:
         return TASKS[card.task]
