@@ -1,0 +1,148 @@
+"""The write side of the engine cache: one builder at a time, nothing visible before it is whole and on disk."""
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from services.common.engines import SIDECAR, Engine, EngineCache, EngineFile, EngineKey
+from services.common.model_store import sha256_of
+from tools.cli.console import Problem, console
+
+_SCRATCH = ".building-"
+
+
+class EnginePublisher:
+    """Publishes engines into a cache, and takes them out."""
+
+    def __init__(self, cache: EngineCache) -> None:
+        self.cache = cache
+
+    @contextmanager
+    def lock(self, purpose: str) -> Iterator[None]:
+        """Hold the cache's only writer lock; waits for another holder and says what that one does.
+
+        The kernel frees the lock of a process that dies; what it left is removed.
+        """
+        self.cache.root.mkdir(parents=True, exist_ok=True)
+        with (self.cache.root / ".lock").open("a+b") as file:
+            _wait_for(file)
+            _sign(file, purpose)
+            self._sweep()
+            yield
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Give a folder on the cache's filesystem that is gone afterwards."""
+        self.cache.root.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=self.cache.root))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(
+        self,
+        key: EngineKey,
+        model: str,
+        files: Mapping[str, Path],
+        *,
+        gate: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        build_seconds: float,
+    ) -> Engine:
+        """Put copies of `files` into the cache under `key`, whole or not at all; replaces an engine of the same key."""
+        with self.scratch() as scratch:
+            folder = scratch / key.digest
+            folder.mkdir()
+            for name, path in files.items():
+                shutil.copyfile(path, folder / name)
+            engine = Engine(
+                key=key,
+                model=model,
+                files={
+                    name: EngineFile(sha256=sha256_of(path), size=path.stat().st_size) for name, path in files.items()
+                },
+                gate=dict(gate),
+                facts=dict(facts),
+                created=datetime.now(UTC),
+                build_seconds=build_seconds,
+                folder=folder,
+            )
+            (folder / SIDECAR).write_bytes(engine.sidecar())
+            return self.adopt(folder)
+
+    def adopt(self, folder: Path) -> Engine:
+        """Move a complete engine from a scratch folder into the cache. EngineDamagedError when it is not complete."""
+        self.cache.read(folder).check_files()
+        for path in folder.iterdir():
+            path.chmod(0o644)
+            _sync(path)
+        folder.chmod(0o755)
+        _sync(folder)
+        target = self.cache.root / folder.name
+        if target.exists():
+            target.rename(folder.parent / "replaced")
+        folder.rename(target)
+        _sync(self.cache.root)
+        return self.cache.read(target)
+
+    def remove(self, folder: Path) -> None:
+        """Take an engine out: out of sight first, then off the disk."""
+        with self.scratch() as scratch:
+            folder.rename(scratch / folder.name)
+
+    def timing_cache(self, builder: str, gpu: str) -> Path:
+        """Return where a builder keeps what it measured on a kind of GPU, between builds."""
+        name = "".join(char if char.isalnum() else "-" for char in f"{builder} {gpu}".lower())
+        return self.cache.root / "timing" / f"{name}.cache"
+
+    def _sweep(self) -> None:
+        """Remove what killed predecessors left; safe, because the lock is held."""
+        for folder in self.cache.root.glob(f"{_SCRATCH}*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for(file: BinaryIO) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        console.print(f"Waiting for another builder: {_holder(file)} ...", markup=False)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        raise Problem(
+            f"the filesystem of the model store has no file locks ({error.strerror})",
+            "set FLOTILLA_MODEL_STORE to a folder on a local disk",
+        ) from error
+
+
+def _sign(file: BinaryIO, purpose: str) -> None:
+    """Write who holds the lock, for those that wait."""
+    file.truncate(0)
+    holder = {"process": os.getpid(), "host": socket.gethostname(), "purpose": purpose}
+    file.write(json.dumps(holder | {"since": datetime.now(UTC).isoformat(timespec="seconds")}).encode())
+    file.flush()
+
+
+def _holder(file: BinaryIO) -> str:
+    try:
+        file.seek(0)
+        holder = json.loads(file.read(4096))
+        return f"process {holder['process']} on {holder['host']}, {holder['purpose']}, since {holder['since']}"
+    except (ValueError, KeyError, TypeError):  # it has the lock and has not signed yet
+        return "it has just begun"
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
