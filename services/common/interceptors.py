@@ -9,9 +9,10 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import grpc
+from google.protobuf import descriptor_pool
 from grpc_status import rpc_status
 from opentelemetry import context as otel_context
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from services.common import errors, request_context
 from services.common.errors import Kind, ServiceError, invalid
@@ -20,6 +21,10 @@ from services.common.telemetry import SECONDS, TRACE_PARENT, Telemetry, extract
 _log = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 _UNOBSERVED = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+_OTHER = "_OTHER"
+
+Ended = Callable[[str, str, float, Context], None]
+"""Hears of a call that has ended: package.Service/Method, name of the status, seconds, its context."""
 
 
 class _Reader:
@@ -47,10 +52,10 @@ class _Reader:
 class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Wraps every handler of a server, whatever its cardinality."""
 
-    def __init__(self, telemetry: Telemetry, refusing: Callable[[], bool]) -> None:
+    def __init__(self, telemetry: Telemetry, refusing: Callable[[], bool], ended: Ended | None = None) -> None:
         """`refusing` says whether new calls are turned away as not started (the end of a drain)."""
         self._tracer = telemetry.tracer
-        self._refusing = refusing
+        self._refusing, self._ended = refusing, ended
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -111,7 +116,8 @@ class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         return call
 
     @asynccontextmanager
-    async def _observed(self, method: str, context: Context) -> AsyncIterator[None]:
+    async def _observed(self, path: str, context: Context) -> AsyncIterator[None]:
+        method = path[1:]
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         request_id = request_context.adopt_request_id(metadata.get(request_context.REQUEST_ID))
         context.set_trailing_metadata(((request_context.REQUEST_ID, request_id),))
@@ -121,7 +127,7 @@ class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if TRACE_PARENT in metadata:
             otel_context.attach(extract(metadata))
         with self._tracer.start_as_current_span(
-            method[1:], kind=SpanKind.SERVER, record_exception=False, set_status_on_exception=False
+            method, kind=SpanKind.SERVER, record_exception=False, set_status_on_exception=False
         ) as span:
             try:
                 if self._refusing():
@@ -145,12 +151,26 @@ class Boundary(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 self._running -= 1
                 if not self._running:
                     self._idle.set()
-                attributes = {"rpc.method": method[1:], "rpc.response.status_code": code}
-                self._duration.record(time.perf_counter() - began, attributes)
-                if span.is_recording():
-                    span.set_attributes({"rpc.system.name": "grpc", **attributes})
-                    if code != grpc.StatusCode.OK.name:
-                        span.set_status(StatusCode.ERROR, code)
+                self._record(method, code, time.perf_counter() - began, span, context)
+
+    def _record(self, method: str, code: str, seconds: float, span: Span, context: Context) -> None:
+        attributes = {"rpc.method": method if _exists(method) else _OTHER, "rpc.response.status_code": code}
+        self._duration.record(seconds, attributes)
+        if self._ended is not None:
+            self._ended(method, code, seconds, context)
+        if span.is_recording():
+            span.set_attributes({"rpc.system.name": "grpc", **attributes})
+            if code != grpc.StatusCode.OK.name:
+                span.set_status(StatusCode.ERROR, code)
+
+
+def _exists(method: str) -> bool:
+    """Whether there is such a method: a caller who makes up names must not make up time series."""
+    try:
+        descriptor_pool.Default().FindMethodByName(method.replace("/", "."))
+    except KeyError:
+        return False
+    return True
 
 
 async def _abort(context: Context, error: ServiceError, request_id: str) -> None:

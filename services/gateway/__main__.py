@@ -13,7 +13,7 @@ from services.gateway.access.access import access
 from services.gateway.app import create_app
 from services.gateway.directory import Directory
 from services.gateway.fleet import Fleet
-from services.gateway.grpc_server import create_grpc_server
+from services.gateway.grpc_server import create_grpc_server, log_call
 from services.gateway.health import CONNECT, GatewayHealth
 from services.gateway.kserve import KServe
 from services.gateway.listeners import grpc_listener, http_listener
@@ -45,7 +45,7 @@ async def main() -> int:
             await fleet.start()
         run_along(health.follow())
         # Refuses nothing: what came before the GOAWAY has its answer, what comes after it gRPC does not take.
-        boundary = Boundary(instruments, lambda: False)
+        boundary = Boundary(instruments, lambda: False, log_call)
         grpc_port = create_grpc_server(
             fleet, KServe(health, directory), health.grpc, boundary, settings.max_message_bytes, guard
         )

@@ -16,7 +16,7 @@ from services.gateway.access.access import access
 from services.gateway.app import create_app
 from services.gateway.directory import Directory
 from services.gateway.fleet import Fleet
-from services.gateway.grpc_server import create_grpc_server
+from services.gateway.grpc_server import create_grpc_server, log_call
 from services.gateway.health import CONNECT, GatewayHealth
 from services.gateway.kserve import KServe
 from services.gateway.listeners import grpc_listener, http_listener
@@ -81,7 +81,7 @@ async def running(
     if encryption is not None:
         background.append(asyncio.create_task(encryption.follow()))
     http = http_listener(app, chosen, encryption)
-    boundary = Boundary(instruments, lambda: False)
+    boundary = Boundary(instruments, lambda: False, log_call)
     server = create_grpc_server(
         fleet, KServe(health, directory), health.grpc, boundary, chosen.max_message_bytes, guard
     )

@@ -1,6 +1,7 @@
 """The gRPC port: raw messages by service name, KServe by model name, health, reflection."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -32,6 +33,15 @@ def kserve(gateway: Gateway) -> Any:
 async def test_a_typed_call_goes_through(gateway: Gateway) -> None:
     reply = await EmbeddingServiceStub(gateway.grpc).Embed(HELLO)
     assert reply.embeddings[0].data == vector("hello").tobytes()
+
+
+async def test_a_call_is_logged_without_its_content(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "services.gateway.grpc_server")
+    with pytest.raises(grpc.aio.AioRpcError):
+        await EmbeddingServiceStub(gateway.grpc).Embed(pb.EmbedRequest(model="none", inputs=HELLO.inputs))
+    [record] = [record for record in caplog.records if record.name == "services.gateway.grpc_server"]
+    assert record.getMessage().startswith("flotilla.embedding.v1.EmbeddingService/Embed NOT_FOUND ")
+    assert record.client.startswith("ipv4:127.0.0.1") and "hello" not in str(vars(record))  # type: ignore[attr-defined]
 
 
 async def test_metadata_deadline_and_request_id_go_through(gateway: Gateway, embedding: FakeEmbedding) -> None:
