@@ -143,13 +143,13 @@ class Files:
     async def _admitted(self, job: _Job, context: Any) -> AsyncGenerator[Event, None]:
         order, spool, engine = job.order, job.spool, self._engine
         estimate = self._costs.of_bytes(spool.size, order.audio_format, separate=order.options.separate_channels)
-        async with engine.admission.admit_call(estimate, context):
+        async with engine.admission.admit_call(estimate, context) as place:
             began = time.monotonic()
             audio = await decode(
                 spool, order.audio_format, self.limits, separate_channels=order.options.separate_channels
             )
             try:
-                engine.load.offered(self._costs.of_seconds(audio.seconds * audio.channels) - estimate)
+                place.costs(self._costs.of_seconds(audio.seconds * audio.channels))
                 async with aclosing(self._written(job, audio, priority_of(context))) as events:
                     async for event in events:
                         yield event

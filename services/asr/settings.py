@@ -15,6 +15,10 @@ class AsrSettings(ServiceSettings):
     """Port of the gRPC interface; 0 takes a free one."""
     http_port: int = Field(default=9063, ge=0, le=65535)
     """Port of health and metrics; 0 takes a free one."""
+    latency_objective_seconds: float = Field(default=2.0, gt=0)
+    """A file is in time when it takes so long at most, and so much more for each 10 ms of speech in it."""
+    latency_objective_seconds_per_unit: float = Field(default=0.005, ge=0)
+    """What the latency objective grants for each 10 ms of speech: half its length."""
     admission_concurrency: int = Field(default=16, ge=1)
     """Files worked on at the same time; live streams have places of their own."""
     admission_queue: int = Field(default=64, ge=0)

@@ -8,7 +8,8 @@ answer without a Retry-After and are not counted, so the bound has to be here.
 import asyncio
 import itertools
 import math
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from sortedcontainers import SortedList
 from services.common.errors import Kind, ServiceError
 from services.common.load import Load
 from services.common.request_context import principal_of, priority_of
-from services.common.telemetry import Telemetry
+from services.common.telemetry import SECONDS, Telemetry
 
 RETRY_MIN_SECONDS, RETRY_MAX_SECONDS = 0.1, 60.0
 
@@ -33,6 +34,18 @@ class Limits:
     """Calls that may wait."""
     queue_seconds: float
     """Longest wait, in seconds."""
+
+
+class Place:
+    """What a call holds while it is worked on."""
+
+    def __init__(self, cost: float, recost: Callable[[float], None]) -> None:
+        self.cost, self._recost = cost, recost
+
+    def costs(self, cost: float) -> None:
+        """Say what it really costs, now that more is known of it."""
+        self._recost(cost - self.cost)
+        self.cost = cost
 
 
 @dataclass(order=True, slots=True)
@@ -61,9 +74,17 @@ class Admission:
         self._round = 0
         self._next_round: dict[str, int] = {}  # of each principal
         self._rejected = telemetry.counter("flotilla_admission_rejected", "Calls refused by admission, by reason.")
+        self._queued = telemetry.histogram(
+            "flotilla_admission_queue_time", "Wait of a call for a place, 0 where it had one at once.", SECONDS, "s"
+        )
+        self._objective = telemetry.counter(
+            "flotilla_latency_objective", "Calls that were completed, by whether in the time of the objective."
+        )
         telemetry.gauge("flotilla_admission_running", "Calls being worked on.", lambda: self._running)
         telemetry.gauge("flotilla_admission_waiting", "Calls waiting for a place.", lambda: self.waiting)
         telemetry.gauge("flotilla_saturation", "Offered over sustainable work; 1 is full.", load.saturation)
+        telemetry.gauge("flotilla_load_offered", "Cost of a second's calls, over 15 s.", lambda: load.offered_rate)
+        telemetry.gauge("flotilla_load_capacity", "Cost a second that is sustained.", lambda: load.capacity)
 
     @property
     def running(self) -> int:
@@ -78,8 +99,8 @@ class Admission:
     @asynccontextmanager
     async def admit(
         self, cost: float, *, remaining: float | None = None, priority: int = 0, principal: str = ""
-    ) -> AsyncIterator[None]:
-        """Hold a place while the block runs.
+    ) -> AsyncIterator[Place]:
+        """Hold a place while the block runs, and yield it.
 
         `remaining` is the caller's time left in seconds. Raises OVERLOADED with `retry_after` when there is no place
         in time, DEADLINE_EXCEEDED when no time is left.
@@ -88,19 +109,24 @@ class Admission:
         if remaining is not None and remaining <= 0:
             self._rejected.add(1, {"reason": "expired"})
             raise ServiceError(Kind.DEADLINE_EXCEEDED, "the deadline had passed before the call was started")
+        arrived = time.monotonic()
         if self._running >= self._limits.concurrency:
             await self._wait(cost, remaining, priority, principal)
         else:
             self._outstanding += cost
             self._running += 1
+        self._queued.record(time.monotonic() - arrived)
+        place, completed = Place(cost, self._recost), False
         try:
-            yield
+            yield place
+            completed = True
         finally:
             self._running -= 1
-            self._outstanding -= cost
+            self._outstanding -= place.cost
+            self._ended(place.cost, time.monotonic() - arrived, completed)
             self._next()
 
-    def admit_call(self, cost: float, context: Any, user: str = "") -> AbstractAsyncContextManager[None]:
+    def admit_call(self, cost: float, context: Any, user: str = "") -> AbstractAsyncContextManager[Place]:
         """Return `admit` with what a gRPC servicer context says; `user` is who calls where the gateway does not say."""
         return self.admit(
             cost,
@@ -153,8 +179,19 @@ class Admission:
         if not last.turn.done():
             last.turn.set_exception(self._refuse("queue_full"))
 
+    def _recost(self, more: float) -> None:
+        self._load.offered(more)
+        self._outstanding += more
+
+    def _ended(self, cost: float, seconds: float, completed: bool) -> None:
+        crowded = self._running + self.waiting >= self._load.slots
+        met = self._load.ended(cost, seconds, completed=completed, crowded=crowded)
+        if completed:
+            self._objective.add(1, {"met": str(met).lower()})
+
     def _refuse(self, reason: str) -> ServiceError:
         self._rejected.add(1, {"reason": reason})
+        self._load.refused()
         seconds = self._load.seconds_for(self._outstanding)
         return ServiceError(
             Kind.OVERLOADED,

@@ -7,13 +7,16 @@ queueing), so a call with 2,048 items does not make one with a single item wait 
 """
 
 import asyncio
+import contextvars
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
+from opentelemetry.trace import Link, Span, get_current_span
 from sortedcontainers import SortedKeyList
 
 from services.common.errors import Kind, ServiceError
@@ -41,6 +44,9 @@ class _Call(Generic[Result]):
     results: list[Result | None]
     missing: int
     done: "asyncio.Future[None]"
+    context: contextvars.Context
+    """What logs, and spans further down, belong to."""
+    span: Span
 
 
 @dataclass(eq=False, slots=True)
@@ -66,11 +72,13 @@ class BatchInstruments:
     """The metrics of all batchers of a process, labelled with the model."""
 
     def __init__(self, telemetry: Telemetry) -> None:
+        self.tracer = telemetry.tracer
         self.size = telemetry.histogram("flotilla_batch_items", "Items of a batch sent to the engine.", COUNTS)
         self.seconds = telemetry.histogram("flotilla_batch_duration", "Engine time of a batch.", SECONDS, "s")
         self.queued = telemetry.histogram("flotilla_batch_queue_time", "Wait of an item for a batch.", SECONDS, "s")
         self.padding = telemetry.counter("flotilla_batch_padding", "Padding in batches, in units of length.")
         self.cancelled = telemetry.counter("flotilla_batch_items_cancelled", "Items dropped before they were run.")
+        self.wasted = telemetry.counter("flotilla_batch_items_wasted", "Items run for a call that was gone by then.")
 
 
 class Batcher(Generic[Item, Result]):
@@ -105,7 +113,8 @@ class Batcher(Generic[Item, Result]):
         if not items:
             return []
         loop, now = asyncio.get_running_loop(), time.monotonic()
-        call: _Call[Result] = _Call([None] * len(items), len(items), loop.create_future())
+        context, span = contextvars.copy_context(), get_current_span()
+        call: _Call[Result] = _Call([None] * len(items), len(items), loop.create_future(), context, span)
         entries: list[_Entry[Item, Result]] = []
         for index, (item, length) in enumerate(zip(items, lengths, strict=True)):
             order = next(self._order)
@@ -136,7 +145,7 @@ class Batcher(Generic[Item, Result]):
             for entry in entries:
                 entry.batch = batch
             self._active += 1
-            batch.task = asyncio.create_task(self._work(batch))
+            batch.task = asyncio.create_task(self._work(batch), context=entries[0].call.context.copy())
             # a task cancelled before its first step runs no `finally`
             batch.task.add_done_callback(partial(self._worked, batch))
 
@@ -174,7 +183,13 @@ class Batcher(Generic[Item, Result]):
         for entry in entries:
             self._measure.queued.record(began - entry.submitted, self._labels)
         try:
-            self._deliver(entries, list(await self._run([entry.item for entry in entries])))
+            try:
+                with self._span(entries, began):
+                    results = await self._run([entry.item for entry in entries])
+            finally:
+                if wasted := sum(entry.call.done.done() for entry in entries):
+                    self._measure.wasted.add(wasted, self._labels)
+            self._deliver(entries, list(results))
         except asyncio.CancelledError:  # every call of the batch has gone, or the engine's channel was closed
             self._fail(entries, ServiceError(Kind.UNAVAILABLE, "the engine was stopped"))
         except Exception as error:
@@ -183,6 +198,22 @@ class Batcher(Generic[Item, Result]):
             seconds = time.monotonic() - began
             self._load.worked(length, seconds)
             self._measure.seconds.record(seconds, self._labels)
+
+    def _span(self, entries: "list[_Entry[Item, Result]]", began: float) -> AbstractContextManager[object]:
+        """Return a span of the first call's trace around a batch, linked with the spans of the other calls in it."""
+        first = entries[0].call.span
+        if not first.is_recording():
+            return nullcontext()
+        others = {entry.call.span for entry in entries if entry.call.span is not first}
+        return self._measure.tracer.start_as_current_span(
+            f"batch {self._labels['model']}",
+            links=[Link(other.get_span_context()) for other in others],
+            attributes={
+                "flotilla.batch.items": len(entries),
+                "flotilla.batch.queue_seconds": began - min(entry.submitted for entry in entries),
+            },
+            record_exception=False,
+        )
 
     @staticmethod
     def _fail(entries: "list[_Entry[Item, Result]]", error: Exception) -> None:

@@ -31,9 +31,14 @@ class Phase:
 
     def as_json(self) -> dict[str, Any]:
         """Return the phase as it stands in the ready body."""
-        running = time.monotonic() - self.started if self.state == "running" else 0.0
-        seconds = self.took if self.took is not None else running
-        return {"name": self.name, "state": self.state, "seconds": round(seconds, 3)}
+        return {"name": self.name, "state": self.state, "seconds": round(self.seconds, 3)}
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken, so far where it runs; 0 before it begins."""
+        if self.took is not None:
+            return self.took
+        return time.monotonic() - self.started if self.state == "running" else 0.0
 
 
 @dataclass(slots=True)

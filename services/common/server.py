@@ -13,6 +13,8 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
+from operator import attrgetter
 from typing import Any, Protocol
 
 import grpc
@@ -135,6 +137,7 @@ class Lifecycle:
 
     def __init__(self, settings: CommonSettings, health: Health, telemetry: Telemetry) -> None:
         self.health, self.telemetry = health, telemetry
+        _show(health, telemetry)
         self.closing = AsyncExitStack()
         self.draining = asyncio.Event()
         """Set once new calls are refused, and those in flight have the grace period to finish."""
@@ -215,6 +218,18 @@ class Lifecycle:
         if self._stop.is_set():
             self._hurry.set()
         self._stop.set()
+
+
+def _show(health: Health, telemetry: Telemetry) -> None:
+    """Register what is measured of readiness and of start-up."""
+    telemetry.gauge("flotilla_ready", "1 while new work is welcome, else 0.", lambda: health.ready)
+    for name, phase in health.phases.items():
+        telemetry.gauge(
+            "flotilla_startup_phase_duration_seconds",
+            "Time a phase of start-up has taken, so far where it runs.",
+            partial(attrgetter("seconds"), phase),
+            {"phase": name},
+        )
 
 
 def _spare_what_stays() -> None:

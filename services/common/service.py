@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection
 
 from services.common import kserve, telemetry
 from services.common.admission import Admission, Limits
+from services.common.capacity import Objective
 from services.common.health import Health
 from services.common.interceptors import Boundary
 from services.common.kserve import KServe
@@ -90,7 +91,8 @@ class _Start:
             )
         with self._health.phase("load"):
             triton = await self._triton(work)
-        load = Load(settings.common.cpu_threads)
+        objective = Objective(settings.latency_objective_seconds, settings.latency_objective_seconds_per_unit)
+        load = Load(settings.common.cpu_threads, objective=objective)
         limits = Limits(settings.admission_concurrency, settings.admission_queue, settings.admission_queue_seconds)
         admission = Admission(limits, load, self._telemetry)
         boundary = Boundary(self._telemetry, lambda: self._lifecycle.refusing)
@@ -123,7 +125,7 @@ class _Start:
                 raise StartupError(f"the Triton at {settings.triton_url} is not ready")
             return client
         watch = _Watch(self._health)
-        process = TritonProcess(work / "repository", work, watch.down, watch.up)
+        process = TritonProcess(work / "repository", work, watch.down, watch.up, self._telemetry.traces_url)
         watch.client = TritonClient(process.url, settings.max_message_bytes, process.restart)
         await closing.enter_async_context(process.running())
         self._metrics_url = process.metrics_url

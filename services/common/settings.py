@@ -68,6 +68,11 @@ class ServiceSettings(BaseSettings):
     """Calls that may wait for a place; more are refused with RESOURCE_EXHAUSTED."""
     admission_queue_seconds: float = Field(default=30.0, gt=0)
     """Longest wait for a place; a call that would wait longer is refused."""
+    latency_objective_seconds: float = Field(default=0.25, gt=0)
+    """A call is in time when it takes so long at most, and so much more for each unit of its cost (the next setting).
+    Capacity, and with it `flotilla_saturation`, means the highest rate at which calls are in time."""
+    latency_objective_seconds_per_unit: float = Field(default=0.0, ge=0)
+    """What the objective grants for each unit of a call's cost; docs/metrics.md says what each service's unit is."""
 
 
 class ExportSettings(BaseSettings):
@@ -95,6 +100,14 @@ class ExportSettings(BaseSettings):
         """Whether traces are exported."""
         endpoint = self.exporter_otlp_traces_endpoint or self.exporter_otlp_endpoint
         return self._enabled and endpoint is not None and self.traces_exporter == "otlp"
+
+    @property
+    def traces_url(self) -> str | None:
+        """Where spans are posted by HTTP, None where they are not."""
+        if not self.traces or self.exporter_otlp_protocol == "grpc":
+            return None
+        base = self.exporter_otlp_endpoint
+        return self.exporter_otlp_traces_endpoint or (f"{base.rstrip('/')}/v1/traces" if base else None)
 
     @property
     def metrics(self) -> bool:

@@ -43,6 +43,8 @@ class Telemetry:
     tracer: trace.Tracer
     registry: CollectorRegistry
     _shutdown: tuple[Callable[[], object], ...]
+    traces_url: str | None = None
+    """Where spans are posted by OTLP over HTTP; None where they are not."""
     _gauges: dict[str, list[Callable[[], Observation]]] = field(default_factory=dict)
 
     def prometheus_text(self) -> str:
@@ -100,7 +102,7 @@ def start(service: str, log_level: str) -> Telemetry:
         spans.add_span_processor(BatchSpanProcessor(exporter, max_export_batch_size=SPANS_AT_ONCE))
         tracer = spans.get_tracer("flotilla")
         shutdown.append(spans.shutdown)
-    return Telemetry(meters.get_meter("flotilla"), tracer, registry, tuple(shutdown))
+    return Telemetry(meters.get_meter("flotilla"), tracer, registry, tuple(shutdown), export.traces_url)
 
 
 def extract(carrier: Mapping[str, str]) -> otel_context.Context:

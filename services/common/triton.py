@@ -12,6 +12,7 @@ from typing import Any, Self
 import grpc
 import numpy as np
 from numpy.typing import NDArray
+from opentelemetry.trace import get_current_span
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 from tritonclient.utils import deserialize_bytes_tensor, np_to_triton_dtype, serialize_byte_tensor, triton_to_np_dtype
 
@@ -124,7 +125,7 @@ class TritonClient:
         """
         request = _request(model, inputs, outputs)
         request.parameters["triton_enable_empty_final_response"].bool_param = True
-        metadata = (("triton_grpc_error", "true"), *inject().items())  # else errors lose their code
+        metadata = (("triton_grpc_error", "true"), *_trace_headers().items())  # else errors lose their code
         call = self.stub.ModelStreamInfer(timeout=timeout, metadata=metadata)
         try:
             await call.write(request)
@@ -148,7 +149,7 @@ class TritonClient:
     async def call(self, method: str, request: Any, timeout: float | None) -> Any:
         """Make the unary call `method` as it is and return its reply. `timeout` is in seconds. Raises as `infer`."""
         try:
-            reply = await getattr(self.stub, method)(request, timeout=timeout, metadata=tuple(inject().items()))
+            reply = await getattr(self.stub, method)(request, timeout=timeout, metadata=tuple(_trace_headers().items()))
         except grpc.RpcError as error:
             fault = triton_error(error)
             if fault.code == DEAD_STUB:
@@ -178,6 +179,12 @@ def triton_failure(fault: ServiceError) -> ServiceError:
     if fault.kind is Kind.INTERNAL:
         fault.message = f"the model failed: {fault.message}"
     return fault
+
+
+def _trace_headers() -> Mapping[str, str]:
+    """Return what goes on of the trace: nothing of one that is not sampled, which Triton would not heed."""
+    span = get_current_span().get_span_context()
+    return {} if span.is_valid and not span.trace_flags.sampled else inject()
 
 
 def _unavailable(fault: ServiceError, code: str = "triton_unavailable") -> ServiceError:

@@ -49,6 +49,8 @@ STABLE_SECONDS = 60.0
 BACKOFF_SECONDS = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
 POLL_SECONDS = 0.25
 LOG_LINE_BYTES = 1 << 20
+_NEVER_BY_ITSELF = 2**31 - 1
+"""Triton samples one in so many requests; those with a `traceparent` always."""
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 
 
@@ -90,10 +92,18 @@ def find_binary(work: Path) -> Binary:
     return Binary(server / "bin" / "tritonserver", work / "backends", ":".join(libraries))
 
 
+def _tracing(url: str) -> list[str]:
+    """Return the options that have Triton post spans to `url`, with queue and compute times as their events."""
+    options = ("mode=opentelemetry", "level=TIMESTAMPS", f"rate={_NEVER_BY_ITSELF}", f"opentelemetry,url={url}")
+    resource = "opentelemetry,resource=service.name=flotilla-triton"
+    return [f"--trace-config={option}" for option in (*options, resource)]
+
+
 class TritonProcess:
     """Keeps one tritonserver running over a model repository.
 
-    `on_down(why)` and `on_up()` are awaited when it goes and when it is ready again.
+    `on_down(why)` and `on_up()` are awaited when it goes and when it is ready again. `traces_url` is where it posts its
+    spans by OTLP: of calls that come with a `traceparent`, and of no others.
     """
 
     def __init__(
@@ -102,9 +112,11 @@ class TritonProcess:
         work: Path,
         on_down: Callable[[str], Awaitable[None]],
         on_up: Callable[[], Awaitable[None]],
+        traces_url: str | None = None,
     ) -> None:
         self._repository, self._work = repository, work
         self._on_down, self._on_up = on_down, on_up
+        self._traces_url = traces_url
         self._process: subprocess.Popen[bytes] | None = None
         self._children: list[psutil.Process] = []
         self._logs: asyncio.Task[None] | None = None
@@ -171,6 +183,7 @@ class TritonProcess:
             "--exit-timeout-secs=0",  # calls have been finished before it is stopped; it polls in whole seconds
             f"--backend-config=python,shm-region-prefix-name={self._memory_prefix}",
             "--log-verbose=0",
+            *(_tracing(self._traces_url) if self._traces_url else ()),
         )
         # Not asyncio's own start of a process, which forks; Popen without a preexec_fn uses vfork: no fork handlers.
         self._process = subprocess.Popen(  # noqa: ASYNC220  # the kernel ties it to the thread that starts it

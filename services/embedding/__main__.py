@@ -17,6 +17,7 @@ from services.common.runtime_repository import RuntimeModel
 from services.common.server import StartupError, run
 from services.common.service import Blueprint, Parts, serve
 from services.common.settings import load
+from services.embedding.costs import Costs
 from services.embedding.embedder import Embedder
 from services.embedding.model import Encoder, contracts
 from services.embedding.repository import runtime_models
@@ -75,7 +76,8 @@ class _Service:
         )
         batcher: Batcher[Sequence[int], Vectors] = Batcher(encoder.encode, limits, parts.load, instruments, model.id)
         profile = profile_of(parts.configs[model.triton_name])
-        return Embedder(model.id, model.license, profile, model.triton_name, facts, tokenizer, batcher)
+        costs = Costs(facts.max_tokens)
+        return Embedder(model.id, model.license, profile, model.triton_name, facts, tokenizer, batcher, costs)
 
 
 def _tokens(request: Any) -> float:

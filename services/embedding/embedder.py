@@ -9,6 +9,7 @@ import numpy as np
 
 from services.common.batcher import Batcher
 from services.common.manifest import EmbeddingFacts
+from services.embedding.costs import Costs
 from services.embedding.tokenizer import TextTokenizer, Truncate
 from services.embedding.vectors import Vectors
 
@@ -48,11 +49,14 @@ class Embedder:
     facts: EmbeddingFacts
     tokenizer: TextTokenizer
     batcher: Batcher[Sequence[int], Vectors]
+    costs: Costs
 
     def cost(self, texts: Sequence[Text]) -> float:
-        """Return an estimate in tokens, made before any work: four characters a token, cut at the model's limit."""
-        limit = self.facts.max_tokens
-        return float(sum(min(limit, 2 + _tokens_at_most(text)) for text in texts))
+        """Return an estimate in tokens, made before any work, each text cut at the model's limit."""
+        costs = self.costs
+        return sum(
+            costs.of_text(text.size) if isinstance(text.value, str) else costs.of_ids(text.size) for text in texts
+        )
 
     async def embed(self, texts: Sequence[Text], truncate: Truncate, priority: int) -> Embedded:
         """Return one vector for each text, in order. Raises INVALID_ARGUMENT for a text over the limit."""
@@ -60,6 +64,9 @@ class Embedder:
         small = sum(text.size for text in texts) <= INLINE_CHARACTERS
         rows = work() if small else await asyncio.to_thread(work)
         lengths = [len(row) for row in rows]
+        for text, length in zip(texts, lengths, strict=True):
+            if isinstance(text.value, str):
+                self.costs.learn(text.size, length)
         vectors = await self.batcher.submit(rows, lengths, priority)
         return Embedded(np.stack(vectors), lengths)
 
@@ -70,7 +77,3 @@ class Embedder:
             else self.tokenizer.complete(text.field, text.value, truncate)
             for text in texts
         ]
-
-
-def _tokens_at_most(text: Text) -> int:
-    return text.size // 4 if isinstance(text.value, str) else text.size

@@ -15,6 +15,8 @@ class EmbeddingSettings(ServiceSettings):
     """Port of the gRPC interface; 0 takes a free one."""
     http_port: int = Field(default=9062, ge=0, le=65535)
     """Port of health and metrics; 0 takes a free one."""
+    latency_objective_seconds_per_unit: float = Field(default=0.001, ge=0)
+    """What the latency objective grants for each token."""
     max_inputs: int = Field(default=2048, ge=1)
     """Inputs in one request, and passages in one ranking."""
     max_input_characters: int = Field(default=200_000, ge=1)

@@ -15,8 +15,14 @@ class LlmSettings(ServiceSettings):
     """Port of the gRPC interface; 0 takes a free one."""
     http_port: int = Field(default=9061, ge=0, le=65535)
     """Port of health and metrics; 0 takes a free one."""
+    latency_objective_seconds: float = Field(default=1.0, gt=0)
+    """An answer is in time when it takes so long at most, and so much more for each of its tokens, the prompt's too."""
+    latency_objective_seconds_per_unit: float = Field(default=0.05, ge=0)
+    """What the latency objective grants for each token."""
     admission_concurrency: int = Field(default=32, ge=1)
     """Answers generated at the same time: the slots of the engine. Every one of a call's `n` answers takes one."""
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
+    """Share of a GPU's memory that the engine on vLLM takes, weights and KV cache; less where others share the GPU."""
     max_prompt_characters: int = Field(default=1_000_000, ge=1)
     """Characters of one prompt or conversation, before it is tokenised."""
     statistics_seconds: float = Field(default=0.5, gt=0, le=60)

@@ -15,6 +15,10 @@ class VisionSettings(ServiceSettings):
     """Port of the gRPC interface; 0 takes a free one."""
     http_port: int = Field(default=9064, ge=0, le=65535)
     """Port of health and metrics; 0 takes a free one."""
+    latency_objective_seconds: float = Field(default=0.5, gt=0)
+    """Pictures are in time when they take so long at most, and so much more for each slot-second of their cost."""
+    latency_objective_seconds_per_unit: float = Field(default=4.0, ge=0)
+    """What the latency objective grants for each slot-second that the pictures of a call are estimated to cost."""
     max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=32 * 1024 * 1024)
     """Largest gRPC message, in and out, to Triton as well: the map of a large page of text has 17 MiB."""
     admission_concurrency: int = Field(default=32, ge=1)

@@ -44,11 +44,14 @@ class LiveReader:
 
     async def final(self, samples: Floats, before: Sequence[Word]) -> Text:
         """Return the text of a window, with care. Raises ServiceError."""
-        self._load.offered(len(samples) * FRAMES_PER_SECOND / SAMPLE_RATE)
+        cost, began = len(samples) * FRAMES_PER_SECOND / SAMPLE_RATE, time.monotonic()
+        self._load.offered(cost)
         with self._timed():
             options = await self._in_language(samples, self._first)
             context = self._tokens(before)
-            return _text(await self._recognition.read(samples, options, self._first, before=context))
+            text = _text(await self._recognition.read(samples, options, self._first, before=context))
+        self._load.ended(cost, time.monotonic() - began, completed=True, crowded=False)
+        return text
 
     def joined(self, words: Sequence[Word], rest: Text) -> Text:
         """Return the text of words and of what comes after them."""

@@ -1,3 +1,5 @@
+from contextlib import ExitStack
+
 import pytest
 
 from services.asr.live.slots import Slots
@@ -31,3 +33,18 @@ def test_the_hint_follows_how_long_streams_last():
     with slots.hold(1, lambda _: None), pytest.raises(ServiceError) as refused, slots.hold(1, lambda _: None):
         pass
     assert refused.value.retry_after == pytest.approx(40, rel=0.1)
+
+
+def test_streams_that_found_no_place_count_as_the_places_they_would_have_held():
+    now = [100.0]
+    slots = Slots(4, lambda: now[0])  # streams are taken to last 10 s
+    with ExitStack() as held:
+        for _ in range(4):
+            held.enter_context(slots.hold(1, lambda reason: None))
+        assert slots.use == 1
+        for _ in range(6):  # in the 15 s of the window as many as have had a place
+            with pytest.raises(ServiceError), slots.hold(1, lambda reason: None):
+                pass
+        assert slots.use == pytest.approx(2.0)
+        now[0] += 20
+        assert slots.use == 1

@@ -25,6 +25,7 @@ class _NoTelemetry:
         return _Nothing()
 
     counter = histogram
+    tracer = None
 
 
 class Engine:

@@ -7,6 +7,7 @@ import numpy as np
 
 from services.common.manifest import EmbeddingFacts
 from services.common.request_context import priority_of
+from services.embedding.costs import Costs
 from services.embedding.embedder import Embedder
 
 FACTS = EmbeddingFacts(
@@ -66,4 +67,6 @@ class FakeContext:
 
 
 def embedder(vectors=None, model="m"):
-    return Embedder(model, "MIT", "cpu-fp32", "m", FACTS, FakeTokenizer(), FakeBatcher(vectors or {}))
+    return Embedder(
+        model, "MIT", "cpu-fp32", "m", FACTS, FakeTokenizer(), FakeBatcher(vectors or {}), Costs(FACTS.max_tokens)
+    )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from services.common.errors import ServiceError, invalid
+from services.embedding.costs import Costs
 from services.embedding.embedder import INLINE_CHARACTERS, Text
 from services.embedding.tokenizer import Truncate
 from tests.unit.embedding.fakes import embedder
@@ -48,13 +49,21 @@ async def test_a_refused_text_reaches_no_batch():
 @pytest.mark.parametrize(
     ("values", "cost"),
     [
-        (["x"], 2),
+        (["x"], 2.25),
         (["x" * 40], 12),
         (["x" * 40, "x" * 8], 16),
         (["x" * 1_000_000], 256),
         ([[1] * 40], 42),
-        ([[1] * 1000, "x"], 258),
+        ([[1] * 1000, "x" * 4], 259),
     ],
 )
 def test_cost_is_four_characters_a_token_cut_at_the_limit(values, cost):
     assert embedder().cost([Text("f", value) for value in values]) == cost
+
+
+def test_what_a_character_costs_is_learnt_from_texts_that_were_not_cut():
+    costs = Costs(256)
+    for _ in range(300):
+        costs.learn(100, 102)
+        costs.learn(100_000, 256)
+    assert costs.of_text(50) == pytest.approx(52, rel=0.01)

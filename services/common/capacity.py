@@ -1,0 +1,135 @@
+"""Capacity: the highest rate of work that still meets the latency objective, learnt from calls that end.
+
+Busy time alone overstates it: decoding, tokenising and the event loop want their share of the CPU too, and a half-empty
+engine runs otherwise than a full one. So it is bracketed instead:
+
+- while calls come too late although there is a queue, there is more work than can be done, and what gets done is it;
+- while they come in time, it is at least what got done in the last 15 s;
+- what neither has told for long fades, and the guess from busy time takes its place: with slots * cost / busy seconds.
+"""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+HALF_LIFE_BUSY_SECONDS = 30.0
+HALF_LIFE_LATE_SECONDS = 10.0
+HALF_LIFE_IN_TIME_SECONDS = 600.0
+GUESS_SECONDS = 0.5
+"""The guess weighs as much as this many seconds of what was seen."""
+SEEN_SECONDS = 5.0
+"""A window in time weighs at least as much as this many seconds of lateness."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """How long a call may take from its arrival to its end: so long, and so much for each unit of its cost."""
+
+    seconds: float = math.inf
+    seconds_per_unit: float = 0.0
+
+    def seconds_for(self, cost: float) -> float:
+        """Return the time that a call of this cost may take."""
+        return self.seconds + self.seconds_per_unit * cost
+
+
+@dataclass(slots=True)
+class _Second:
+    number: int
+    done: float = 0.0
+    calls: int = 0
+    late: int = 0
+
+    @property
+    def is_late(self) -> bool:
+        return 2 * self.late > self.calls
+
+
+class Capacity:
+    """What one replica sustains, in cost per second."""
+
+    def __init__(self, slots: int, window: float) -> None:
+        """`window` is the length, in seconds, of the stretch in time that shows how much is done at least."""
+        self._slots, self._window = slots, int(window)
+        self._worked = self._busy = 0.0
+        self._done = self._time = 0.0  # seen; older seconds weigh less
+        self._seconds: deque[_Second] = deque()  # of the window, with calls that ended, oldest first
+        self._begun: int | None = None
+        self._looked = 0
+        self._late_since: int | None = None
+
+    def worked(self, cost: float, seconds: float) -> None:
+        """Count what a slot has done in `seconds`."""
+        decay = 0.5 ** (seconds / HALF_LIFE_BUSY_SECONDS)
+        self._worked = self._worked * decay + cost
+        self._busy = self._busy * decay + seconds
+
+    def ended(self, now: float, cost: float, *, late: bool) -> None:
+        """Count a call: what it cost (0 where it was not completed), and whether it came late in a queue."""
+        self._look(now)
+        if not self._seconds or self._seconds[-1].number != int(now):
+            self._seconds.append(_Second(int(now)))
+        second = self._seconds[-1]
+        second.done += cost
+        second.calls += 1
+        second.late += late
+
+    def rate(self, now: float) -> float:
+        """Return the cost per second; 0 while nothing is known."""
+        self._look(now)
+        return self._rate
+
+    @property
+    def _guess(self) -> float:
+        return self._slots * self._worked / self._busy if self._busy else 0.0
+
+    def _look(self, now: float) -> None:
+        """Learn from the seconds that are over since this was called last."""
+        number = int(now)
+        if self._begun is None:
+            self._begun = self._looked = number
+        if number == self._looked:
+            return
+        passed, self._looked = number - self._looked, number
+        if self._seconds and self._seconds[-1].number >= number - passed:
+            self._learn(self._seconds[-1])
+        if self._late_since is not None and number - self._late_since > self._window:
+            self._late_since = None  # nothing has ended for long: there was nothing to do
+        if self._late_since is None:
+            self._fade(0.5 ** (passed / HALF_LIFE_IN_TIME_SECONDS))
+        while self._seconds and self._seconds[0].number < number - self._window:
+            self._seconds.popleft()
+        self._raise(number)
+
+    def _learn(self, second: _Second) -> None:
+        """Take a second that is over. The first late one only begins: what was done in it was done in time, too."""
+        if not second.is_late:
+            self._late_since = None
+            return
+        if self._late_since is not None and second.done:
+            took = second.number - self._late_since
+            self._fade(0.5 ** (took / HALF_LIFE_LATE_SECONDS))
+            self._done += sum(one.done for one in self._seconds if one.number > self._late_since)
+            self._time += took
+            self._late_since = second.number
+        elif self._late_since is None:
+            self._late_since = second.number
+
+    def _raise(self, number: int) -> None:
+        """Hold it to be at least what was done in a whole window in time."""
+        if number - self._window < (self._begun or 0) or any(second.is_late for second in self._seconds):
+            return
+        shown = sum(second.done for second in self._seconds) / self._window
+        if shown > self._rate:
+            self._time = max(self._time, SEEN_SECONDS)
+            self._done = shown * self._time + GUESS_SECONDS * (shown - (self._guess or shown))
+
+    @property
+    def _rate(self) -> float:
+        guess = self._guess
+        weight = GUESS_SECONDS if guess else 0.0
+        return (self._done + weight * guess) / (self._time + weight) if self._time + weight else 0.0
+
+    def _fade(self, share: float) -> None:
+        self._done *= share
+        self._time *= share

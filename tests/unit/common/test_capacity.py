@@ -1,0 +1,105 @@
+import pytest
+
+from services.common.capacity import Objective
+from services.common.load import Load
+from tests.unit.common.test_load import Clock
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def load(clock):
+    load = Load(2, clock, Objective(0.25, 0.001))
+    load.worked(50, 0.5)  # a guess from busy time: 200 a second
+    return load
+
+
+def a_second(load, clock, calls, took, *, crowded=True, cost=10):
+    for _ in range(calls):
+        load.offered(cost)
+        load.ended(cost, took, completed=True, crowded=crowded)
+    clock.now += 1
+
+
+def test_until_calls_have_ended_it_is_the_guess_from_busy_time(load):
+    assert load.capacity == 200
+
+
+def test_while_calls_come_late_in_a_queue_what_gets_done_is_the_capacity(load, clock):
+    for _ in range(15):
+        a_second(load, clock, calls=12, took=1.0)
+    assert load.capacity == pytest.approx(120, rel=0.1)
+    assert load.saturation() == pytest.approx(1.0, abs=0.1)
+
+
+def test_it_follows_within_fifteen_seconds_when_twice_as_much_is_offered(load, clock):
+    for _ in range(15):
+        a_second(load, clock, calls=12, took=1.0)
+        load.offered(120)  # refused, say
+    assert load.saturation() > 1.5
+
+
+def test_the_objective_grants_time_for_each_unit_of_cost(load, clock):
+    assert load.ended(1000, 1.2, completed=True, crowded=True)
+    assert not load.ended(1000, 1.3, completed=True, crowded=True)
+    assert Load(1).ended(1, 1e9, completed=True, crowded=True), "without an objective nothing is late"
+
+
+def test_a_call_that_is_slow_though_alone_tells_nothing(load, clock):
+    for _ in range(15):
+        a_second(load, clock, calls=1, took=5.0, crowded=False)
+    assert load.capacity == pytest.approx(200)
+
+
+def test_what_gets_done_in_time_for_a_whole_window_is_sustained(load, clock):
+    for _ in range(20):
+        a_second(load, clock, calls=40, took=0.1)
+    assert load.capacity == pytest.approx(400, rel=0.01)
+
+
+def test_less_work_leaves_what_is_known_as_it_is(load, clock):
+    for _ in range(15):
+        a_second(load, clock, calls=12, took=1.0)
+    full = load.capacity
+    for _ in range(60):
+        a_second(load, clock, calls=6, took=0.1)
+    assert load.capacity == pytest.approx(full, rel=0.05)
+    assert load.saturation() == pytest.approx(0.5, abs=0.05)
+
+
+def test_after_hours_of_little_work_the_guess_counts_again(load, clock):
+    for _ in range(15):
+        a_second(load, clock, calls=12, took=1.0)
+    for _ in range(7200):
+        a_second(load, clock, calls=1, took=0.1)
+    assert load.capacity == pytest.approx(200, rel=0.05)
+
+
+def test_a_pause_in_an_overload_is_no_work_that_took_long(load, clock):
+    for _ in range(10):
+        a_second(load, clock, calls=12, took=1.0)
+    clock.now += 3600
+    a_second(load, clock, calls=12, took=1.0)
+    a_second(load, clock, calls=12, took=1.0)
+    assert load.capacity > 100
+
+
+def test_refusals_are_lateness_and_calls_that_were_not_completed_are_no_work(load, clock):
+    for _ in range(15):
+        for _ in range(6):
+            load.ended(10, 0.1, completed=True, crowded=True)
+            load.ended(10, 0.1, completed=False, crowded=True)
+        for _ in range(20):
+            load.refused()
+        clock.now += 1
+    assert load.capacity == pytest.approx(60, rel=0.2)
+
+
+def test_work_in_units_nobody_guessed_at_counts_by_itself(clock):
+    load = Load(1, clock, Objective(0.1))
+    for _ in range(15):
+        a_second(load, clock, calls=3, took=1.0)
+    assert load.capacity == pytest.approx(30)
