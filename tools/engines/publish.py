@@ -16,7 +16,7 @@ from services.common.engines import SIDECAR, Engine, EngineCache, EngineFile, En
 from services.common.model_store import sha256_of
 from tools.cli.console import Problem, console
 
-_SCRATCH = ".building-"
+_SCRATCH, _WORKPLACE = ".building-", ".environments-"
 
 
 class EnginePublisher:
@@ -45,6 +45,21 @@ class EnginePublisher:
         folder = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=self.cache.root))
         try:
             yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def workplace(self) -> Iterator[Path]:
+        """Give a folder for what outlasts one hold of the lock (environments), gone afterwards.
+
+        It is locked itself while its process lives, so that the next builder knows a dead one's.
+        """
+        self.cache.root.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=_WORKPLACE, dir=self.cache.root))
+        try:
+            with (folder / ".lock").open("wb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -108,6 +123,18 @@ class EnginePublisher:
         """Remove what killed predecessors left; safe, because the lock is held."""
         for folder in self.cache.root.glob(f"{_SCRATCH}*"):
             shutil.rmtree(folder, ignore_errors=True)
+        for folder in self.cache.root.glob(f"{_WORKPLACE}*"):
+            if _is_abandoned(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_abandoned(workplace: Path) -> bool:
+    try:
+        with (workplace / ".lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held, or not locked yet
+        return False
+    return True
 
 
 def _wait_for(file: BinaryIO) -> None:

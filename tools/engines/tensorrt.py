@@ -91,7 +91,9 @@ def build(request: BuildRequest, show: Callable[[str], None]) -> dict[str, Any]:
 def _parse(trt: Any, network: Any, graph: str, complaints: Any) -> None:
     parser = trt.OnnxParser(network, complaints)
     if parser.parse_from_file(graph):
-        return
+        if network.num_inputs and network.num_outputs:
+            return
+        raise BuildRefusedError("the graph is no ONNX file, or a corrupt one (it has no inputs or no outputs)")
     faults = [parser.get_error(number) for number in range(parser.num_errors)]
     if not faults:
         raise BuildRefusedError(f"the parser cannot read the graph: {complaints.first()}")
@@ -164,7 +166,7 @@ def _built(builder: Any, network: Any, config: Any, complaints: Any) -> Any:
         return plan
     said = complaints.first()
     if any(word in said.lower() for word in ("out of memory", "outofmemory", "insufficient memory", "bad_alloc")):
-        raise BuildRefusedError(f"a profile needs more memory than there is: {said}")
+        raise BuildRefusedError(f"the largest profile needs more memory than the limit allows: {said}")
     raise BuildRefusedError(f"no engine could be built: {said}")
 
 
