@@ -109,6 +109,8 @@ class Artifact(_Table):
 
     source_file: RelativeName | None = Field(default=None, alias="copy")
     exporter: str | None = None
+    backend: str | None = None
+    """Triton backend that alone needs it; it is fetched when asked for. Unset: every profile needs it."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -209,8 +211,17 @@ class Model(_Table):
 
     @property
     def required_artifacts(self) -> tuple[str, ...]:
-        """Names of the artifacts without which the model cannot be served."""
-        return tuple(name for name in self.artifacts if not self.is_optional(name))
+        """Names of the artifacts without which the model cannot be served, whatever the profile."""
+        return self.artifacts_for()
+
+    def artifacts_for(self, *backends: str) -> tuple[str, ...]:
+        """Return the names of the artifacts that serving needs, those of these Triton backends included."""
+        wanted = {None, *backends}
+        return tuple(
+            name
+            for name, artifact in self.artifacts.items()
+            if artifact.backend in wanted and not self.is_optional(name)
+        )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -121,9 +121,10 @@ class Generator:
     async def _follow(self, call: "_Call", answer: Answer) -> bool:
         plan, record, began = call.plan, call.record, 0.0
         grammar = plan.constraint.grammar if plan.constraint else None
-        options = plan.sampling.options(answer.index, grammar)
+        native = self.model.gives_alternatives
+        options = plan.sampling.options(answer.index, grammar, alternatives=native)
         steps = self.model.generate(plan.prompt, options, call.context.time_remaining())
-        top, limited = plan.sampling.top_logprobs, False
+        top, limited = 0 if native else plan.sampling.top_logprobs, False
         stream = with_alternatives(self.model, plan.prompt, steps, top) if top else without_alternatives(steps)
         async with aclosing(stream):
             async for step, tokens in stream:

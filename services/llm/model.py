@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -79,6 +79,8 @@ class Step:
     """CONTINUES, ENDED or LIMITED."""
     cached: int
     """Prompt tokens that came from the prefix cache."""
+    top: list[list[tuple[int, float]]] = field(default_factory=list)
+    """For each new token the most likely in its place, best first, where the engine gives them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,11 @@ class Scores:
 
 class LanguageModel:
     """One language model in Triton: engine, scorer, grammar check."""
+
+    gives_alternatives = False
+    """Whether the option top_logprobs makes the engine give the alternatives to each token; else the scorer does."""
+    is_exact = True
+    """Whether the engine computes as the export did, up to the tolerance of its self-test."""
 
     def __init__(self, triton: TritonClient, name: str, settings: LlmSettings) -> None:
         """`name` is the engine's in Triton."""

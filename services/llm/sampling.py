@@ -35,8 +35,11 @@ class Sampling:
     logprobs: bool = False
     top_logprobs: int = 0
 
-    def options(self, index: int, grammar: str | None) -> dict[str, Any]:
-        """Return the engine's options for answer `index`; what is as the engine does it anyway is left out."""
+    def options(self, index: int, grammar: str | None, *, alternatives: bool = False) -> dict[str, Any]:
+        """Return the engine's options for answer `index`; what is as the engine does it anyway is left out.
+
+        `alternatives`: the engine gives the alternatives to each token itself.
+        """
         options: dict[str, Any] = {"max_new_tokens": self.max_tokens, "temperature": self.temperature}
         for name, default in _ENGINE_DEFAULTS.items():
             if getattr(self, name) != default:
@@ -45,8 +48,10 @@ class Sampling:
             options["seed"] = (self.seed + index) % _SEEDS
         if self.min_tokens:
             options["min_new_tokens"] = self.min_tokens
-        if self.logprobs and not self.top_logprobs:
+        if self.logprobs and (alternatives or not self.top_logprobs):
             options["logprobs"] = True
+            if self.top_logprobs:
+                options["top_logprobs"] = self.top_logprobs
         if grammar is not None:
             options["grammar"] = grammar
         return options

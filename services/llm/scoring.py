@@ -43,7 +43,8 @@ async def without_alternatives(
     async with aclosing(steps):
         async for step in steps:
             if step.logprobs:
-                yield step, [Token(i, p) for i, p in zip(step.ids, step.logprobs, strict=True)]
+                top = step.top or [[]] * len(step.ids)
+                yield step, [Token(i, p, t) for i, p, t in zip(step.ids, step.logprobs, top, strict=True)]
             else:
                 yield step, [Token(i) for i in step.ids]
 

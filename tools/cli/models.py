@@ -2,7 +2,7 @@
 
 import errno
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -35,16 +35,20 @@ def fetch(
     service: Annotated[
         list[str] | None, typer.Option(help="All models of this service, for example vision; repeat it for more.")
     ] = None,
+    backend: Annotated[
+        list[str] | None, typer.Option(help="Also what only this Triton backend needs, for example vllm.")
+    ] = None,
     allow_cuda_packages: AllowCuda = False,
 ) -> None:
     """Download and export what serving needs. Does nothing, and needs no network, once the store is full.
 
-    Example: tools/models fetch all-minilm-l6-v2, or: tools/models fetch --service vision
+    Example: tools/models fetch all-minilm-l6-v2, or: tools/models fetch --service llm --backend vllm
     """
     settings, manifest, store = _open()
     with _clear_failures(store):
         chosen = _chosen(manifest, models, service)
-        fresh = Preparation(manifest, store, settings.torch_index_url, allow_cuda_packages).fetch(chosen)
+        wanted = _backends(chosen, backend)
+        fresh = Preparation(manifest, store, settings.torch_index_url, allow_cuda_packages, wanted).fetch(chosen)
         for model in chosen:
             console.print(f"{model.id}: {'ready' if model in fresh else 'already there'} in {store.root}", markup=False)
 
@@ -134,6 +138,16 @@ def _chosen(manifest: Manifest, ids: list[str] | None, services: list[str] | Non
     named = {model_id: manifest.model(model_id) for model_id in ids or ()}
     named |= {model.id: model for service in services or () for model in manifest.for_service(service)}
     return list(named.values())
+
+
+def _backends(models: Sequence[Model], names: list[str] | None) -> tuple[str, ...]:
+    """Return the backends asked for. Problem for one that no artifact of the models is for."""
+    known = {artifact.backend for model in models for artifact in model.artifacts.values() if artifact.backend}
+    for name in names or ():
+        if name not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            raise Problem(f"no artifact is for a backend '{name}' alone", f"backends with such artifacts: {listed}")
+    return tuple(names or ())
 
 
 def _size_and_state(store: ModelStore, model: Model) -> tuple[str, str]:

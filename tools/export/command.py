@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 REFUSED = 3
+WANTED = "artifacts"
+"""Key of the facts with the names of the artifacts that are wanted, for exporters that make some only then."""
 
 Export = Callable[[Path, Path, Mapping[str, Any]], dict[str, Any]]
 """Reads a folder of source files, writes artifacts into another, by the model's facts; returns facts of the recipe."""
@@ -26,9 +28,10 @@ def run_exporter(export: Export, description: str | None, arguments: Sequence[st
     parser.add_argument("--source", type=Path, required=True, help="folder with the files of the manifest")
     parser.add_argument("--out", type=Path, required=True, help="folder to write the artifacts to")
     parser.add_argument("--facts", type=json.loads, required=True, help="the model's facts in the manifest, as JSON")
+    parser.add_argument("--artifacts", nargs="*", default=(), help="names of the artifacts that are wanted")
     chosen = parser.parse_args(arguments)
     try:
-        facts = export(chosen.source, chosen.out, chosen.facts)
+        facts = export(chosen.source, chosen.out, {**chosen.facts, WANTED: chosen.artifacts})
     except ExportRefusedError as error:
         print(f"refused: {error}", file=sys.stderr)
         return REFUSED

@@ -30,6 +30,8 @@ class Preparation:
     store: ModelStore
     torch_index_url: str | None = None
     allow_cuda: bool = False
+    backends: tuple[str, ...] = ()
+    """Triton backends whose own artifacts are wanted, too."""
 
     def fetch(self, models: Sequence[Model]) -> list[Model]:
         """Make models complete and return those that were not. Full ones need neither network nor lock."""
@@ -49,7 +51,7 @@ class Preparation:
             return self._prepare(writer, environments, model, again=True)
 
     def _incomplete(self, models: Sequence[Model]) -> list[Model]:
-        return [model for model in models if not is_complete(self.store, model)]
+        return [model for model in models if not is_complete(self.store, model, self.backends)]
 
     @contextmanager
     def _environments(self, writer: StoreWriter) -> Iterator[ExportEnvironments]:
@@ -62,7 +64,9 @@ class Preparation:
     def _prepare(
         self, writer: StoreWriter, environments: ExportEnvironments, model: Model, *, again: bool
     ) -> StoredModel:
-        known, exported = _current(self.store, model), _exported(model)
+        known = _current(self.store, model)
+        wanted = {*model.artifacts_for(*self.backends), *(known.artifacts if known else ())}
+        exported = [name for name in _exported(model) if name in wanted]
         must_export = bool(exported) and (again or known is None or not _has(self.store, model.id, exported))
         _check_space(self.store.root, model, environments.bytes_for(_exporter(model).environment) if must_export else 0)
         kept = writer.keep(model.id)
@@ -76,7 +80,7 @@ class Preparation:
             if must_export:
                 out = scratch / "out"
                 out.mkdir()
-                facts = _run_exporter(environments, model, kept, out)
+                facts = _run_exporter(environments, model, exported, kept, out)
                 made |= {name: out / name for name in exported if (out / name).is_file()}
             else:
                 facts = dict(known.recipe) if known else {}
@@ -89,13 +93,16 @@ class Preparation:
         return stored
 
 
-def _run_exporter(environments: ExportEnvironments, model: Model, source: Path, out: Path) -> dict[str, Any]:
+def _run_exporter(
+    environments: ExportEnvironments, model: Model, artifacts: Sequence[str], source: Path, out: Path
+) -> dict[str, Any]:
     """Run the model's exporter in its environment; returns the facts it wrote, with its name and version."""
     exporter = _exporter(model)
     python = environments.interpreter(exporter.environment)
     command: list[str | Path] = ["env", "-u", "PYTHONPATH", "HF_HUB_OFFLINE=1", f"TMPDIR={out.parent}"]
     command += ["PYTHONDONTWRITEBYTECODE=1", "PYTHONWARNINGS=ignore"]
-    command += [python, "-m", exporter.module, "--source", source, "--out", out, "--facts", _facts_of(model)]
+    command += [python, "-m", exporter.module, "--source", source, "--out", out]
+    command += ["--facts", _facts_of(model), "--artifacts", *artifacts]
     with step(f"Exporting {model.id} and checking it against the original") as current:
         code, lines = run(command, current.show, cwd=REPOSITORY_ROOT)
     if code != 0:
@@ -104,9 +111,9 @@ def _run_exporter(environments: ExportEnvironments, model: Model, source: Path, 
     return {"exporter": exporter.name, "exporter_version": exporter.version, **written}
 
 
-def is_complete(store: ModelStore, model: Model) -> bool:
-    """Whether the store has all that serving needs, made from what the manifest says now."""
-    return _current(store, model) is not None and _has(store, model.id, model.required_artifacts)
+def is_complete(store: ModelStore, model: Model, backends: Iterable[str] = ()) -> bool:
+    """Whether the store has all that serving needs, with these backends too, made from what the manifest says now."""
+    return _current(store, model) is not None and _has(store, model.id, model.artifacts_for(*backends))
 
 
 def recipe(model: Model, facts: Mapping[str, Any]) -> dict[str, Any]:

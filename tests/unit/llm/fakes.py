@@ -47,6 +47,7 @@ class FakeModel:
     """Plays `script`: the answer's text, cut into tokens; each option set and prompt is kept."""
 
     name = "m"
+    gives_alternatives = False
 
     def __init__(self, tokenizer, text="hello world", finish=ENDED):
         self.tokenizer, self.text, self.finish = tokenizer, text, finish

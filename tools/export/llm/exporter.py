@@ -13,7 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tools.export.command import ExportRefusedError, run_exporter, versions
+from tools.export.command import WANTED, ExportRefusedError, run_exporter, versions
+from tools.export.llm.bfloat16_weights import WEIGHTS, write_for_vllm
 from tools.export.llm.gguf_file import GgufFile
 from tools.export.llm.graph import RandomWeights, build
 from tools.export.llm.parity import prove
@@ -112,6 +113,8 @@ def export(source_folder: Path, out: Path, facts: Mapping[str, Any]) -> dict[str
     write_descriptions(source, vocabulary, facts["context_length"], out)
     parity, selftest = prove(graph, source, tokenizer)
     write_selftest(out / "selftest.json", selftest)
+    if WEIGHTS in facts.get(WANTED, ()):
+        write_for_vllm(source, source_folder, out)
     return {"parity": asdict(parity), "four_bit_matrices": _four_bit_matrices(source), "tools": versions(TOOLS)}
 
 
