@@ -35,4 +35,4 @@ def runtime_model(model: Model, files: Mapping[str, Path], threads: int) -> Runt
         config.name = name
         config.parameters["threads"].string_value = str(threads)
 
-    return RuntimeModel(name, engine_files(files), folder=name if own else TEMPLATE, adapt=adapt)
+    return RuntimeModel(name, engine_files(files), folder=name if own else TEMPLATE, adapt=adapt, model=model.id)

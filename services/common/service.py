@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,11 +15,15 @@ from grpc_reflection.v1alpha import reflection
 from services.common import kserve, telemetry
 from services.common.admission import Admission, Limits
 from services.common.capacity import Objective
+from services.common.engines import EngineCache
 from services.common.health import Health
 from services.common.interceptors import Boundary
 from services.common.kserve import KServe
 from services.common.load import Load
+from services.common.machine import Machine, this_machine
+from services.common.profile_choice import Chooser, Wanted
 from services.common.runtime_repository import MODEL_REPOSITORY, RuntimeModel, materialise
+from services.common.runtime_repository import slots as instances_at_once
 from services.common.server import GrpcListener, Lifecycle, Listener, StartupError, grpc_server
 from services.common.settings import ServiceSettings
 from services.common.telemetry import Telemetry
@@ -82,17 +87,13 @@ class _Start:
         settings, blueprint = self._settings, self._blueprint
         work = settings.common.state_dir / blueprint.name
         with self._health.phase("fetch"):
-            configs = materialise(
-                MODEL_REPOSITORY / blueprint.name,
-                work / "repository",
-                blueprint.models(),
-                settings.profile,
-                settings.common.cpu_threads,
-            )
+            machine = await asyncio.to_thread(this_machine, own_triton=settings.triton_url is None)
+            configs = await asyncio.to_thread(self._repository, work / "repository", machine)
         with self._health.phase("load"):
             triton = await self._triton(work)
         objective = Objective(settings.latency_objective_seconds, settings.latency_objective_seconds_per_unit)
-        load = Load(settings.common.cpu_threads, objective=objective)
+        slots = instances_at_once(configs.values(), settings.common.cpu_threads, len(machine.gpus))
+        load = Load(slots, objective=objective)
         limits = Limits(settings.admission_concurrency, settings.admission_queue, settings.admission_queue_seconds)
         admission = Admission(limits, load, self._telemetry)
         boundary = Boundary(self._telemetry, lambda: self._lifecycle.refusing)
@@ -106,6 +107,15 @@ class _Start:
         names = (*self._health.services[1:], "grpc.health.v1.Health", reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         return [GrpcListener(server, boundary, settings.host, settings.grpc_port)]
+
+    def _repository(self, target: Path, machine: Machine) -> dict[str, model_config_pb2.ModelConfig]:
+        """Choose a profile for every model, then put the repository together. In a thread: engines are hashed."""
+        settings, source = self._settings, MODEL_REPOSITORY / self._blueprint.name
+        wanted = Wanted(settings.profile, settings.profiles, settings.gpu_instances)
+        cache = EngineCache(settings.common.model_store)
+        models = self._blueprint.models()
+        chosen = Chooser(source, machine, cache, settings.common.cpu_threads, wanted).choose(models)
+        return materialise(source, target, models, chosen, settings.common.cpu_threads)
 
     async def triton_metrics(self) -> str:
         """Return Triton's own Prometheus text (`nv_*`); empty while Triton is away."""

@@ -7,15 +7,28 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from services.common.cpu import available_cpus
 from services.common.manifest import DEFAULT_MANIFEST
 
 REPOSITORY_ROOT = Path(__file__).resolve().parents[2]
+
+
+def _pairs(text: object) -> object:
+    """Return the dictionary of "name=value,name=value"; what is no text goes on as it is."""
+    if not isinstance(text, str):
+        return text
+    pairs = [part.strip().partition("=") for part in text.split(",") if part.strip()]
+    if wrong := next(("".join(pair) for pair in pairs if not (pair[0].strip() and pair[2].strip())), None):
+        raise ValueError(f"'{wrong}' is not of the form model=profile")
+    names = [name.strip() for name, _, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"'{twice}' is there twice")
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 class CommonSettings(BaseSettings):
@@ -59,7 +72,13 @@ class ServiceSettings(BaseSettings):
     triton_metrics_url: str | None = None
     """Address of that Triton's metrics, for example http://127.0.0.1:8002/metrics; passed on when set."""
     profile: str | None = None
-    """Execution profile for every model of the service, for example cpu-fp32. Unset: the default configuration."""
+    """Execution profile for every model of the service, for example cpu-int8. Unset: the best of those that are taken
+    by themselves and fit this machine; see `flotilla profiles`."""
+    profiles: Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)] = Field(default_factory=dict)
+    """Profiles of single models, which go before `profile`: pp-ocrv6=cpu-int8,pp_ocrv6_rec=cpu-fp32. A public model id
+    or the name of one of its Triton models."""
+    gpu_instances: int | None = Field(default=None, ge=1, le=64)
+    """Instances of each model on each GPU, in profiles that run on GPUs. Unset: as the profile's configuration says."""
     max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     """Largest gRPC message, in and out."""
     admission_concurrency: int = Field(default=256, ge=1)
@@ -141,9 +160,18 @@ def child_environment() -> Mapping[str, str]:
     return {key: value for key, value in os.environ.items() if key in names or key.startswith(("CUDA_", "NVIDIA_"))}
 
 
+def tensorrt_release() -> str:
+    """Return the release of TensorRT that NVIDIA's images name in their environment; "" elsewhere."""
+    return _NvidiaImage().trt_version
+
+
 def _cache_home() -> Path:
     return _CacheHome().xdg_cache_home or Path.home() / ".cache"
 
 
 class _CacheHome(BaseSettings):
     xdg_cache_home: Path | None = None
+
+
+class _NvidiaImage(BaseSettings):
+    trt_version: str = ""

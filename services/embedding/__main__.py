@@ -67,7 +67,7 @@ class _Service:
         assert facts is not None  # noqa: S101  # the manifest checks it
         for name, contract in contracts(model).items():
             check_config(parts.configs[name], contract)
-        encoder = Encoder(parts.triton, model, settings.batch_timeout_seconds)
+        encoder = Encoder(parts.triton, model, parts.configs[model.triton_name], settings.batch_timeout_seconds)
         await encoder.prove(self._store.artifact(model.id, "selftest.json").read_text())
         limits = BatchLimits(settings.max_batch_items, settings.max_batch_tokens, parts.load.slots)
         await encoder.warm_up(limits, parts.load)

@@ -13,13 +13,14 @@ from services.common.triton import model_config_pb2
 
 TEMPLATE = "all_minilm_l6_v2"
 TOKENIZER, TEXT = "_tokenizer", "_text"
+GRAPH = "model.onnx"
 
 
 def runtime_models(model: Model, facts: EmbeddingFacts, files: Mapping[str, Path]) -> list[RuntimeModel]:
     """Return encoder, tokenizer and ensemble of `model` with the `files` of the store that they need."""
     name = model.triton_name
     own = (MODEL_REPOSITORY / "embedding" / name).is_dir()
-    artifacts = {"": "model.onnx", TOKENIZER: "tokenizer.json", TEXT: None}
+    artifacts = {"": GRAPH, TOKENIZER: "tokenizer.json", TEXT: None}
 
     def adapt(config: model_config_pb2.ModelConfig) -> None:
         _rename(config, name)
@@ -31,6 +32,8 @@ def runtime_models(model: Model, facts: EmbeddingFacts, files: Mapping[str, Path
             {artifact: files[artifact]} if artifact else {},
             folder=(name if own else TEMPLATE) + suffix,
             adapt=None if own else adapt,
+            model=model.id,
+            graph=GRAPH if artifact == GRAPH else None,
         )
         for suffix, artifact in artifacts.items()
     ]

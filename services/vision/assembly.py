@@ -12,7 +12,7 @@ import numpy as np
 from services.common.batcher import Batcher, BatchInstruments, BatchLimits
 from services.common.manifest import Model, VisionFacts
 from services.common.model_store import ModelStore
-from services.common.profiles import profile_of
+from services.common.profiles import profile_of_all
 from services.common.service import Parts
 from services.vision import model as graphs
 from services.vision.classifier import Classifier
@@ -125,7 +125,7 @@ class Assembly:
     def _served(self, model: Model, labels: tuple[str, ...] = ()) -> ServedModel:
         assert model.vision is not None  # noqa: S101  # the manifest checks it
         names = tuple(graphs.contracts(model))
-        profile = "+".join(dict.fromkeys(profile_of(self._parts.configs[name]) for name in names))
+        profile = profile_of_all(self._parts.configs[name] for name in names)
         return ServedModel(model.id, model.vision.task, labels, names, model.license, profile)
 
     async def _decode_weight(self, limits: SizeLimits) -> float:

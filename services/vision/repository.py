@@ -19,7 +19,9 @@ def graph_artifact(model: Model, name: str) -> str:
 def runtime_models(model: Model, files: Mapping[str, Path]) -> list[RuntimeModel]:
     """Return the graphs of `model` with the `files` of the store that they need."""
     return [
-        RuntimeModel(name, {GRAPH: files[f"{graph_artifact(model, name)}.onnx"]}, folder=name)
+        RuntimeModel(
+            name, {GRAPH: files[f"{graph_artifact(model, name)}.onnx"]}, folder=name, model=model.id, graph=GRAPH
+        )
         for name in contracts(model)
     ]
 

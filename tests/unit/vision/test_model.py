@@ -31,8 +31,10 @@ def config(kind=model_config_pb2.TYPE_INT32):
     return made
 
 
-def graph(triton):
-    return graphs.Graph(triton, config(), CONTRACT, 1.0, Meter(Load(2)))
+def graph(triton, profile="cpu-fp32"):
+    made = config()
+    made.parameters["profile"].string_value = profile
+    return graphs.Graph(triton, made, CONTRACT, 1.0, Meter(Load(2)))
 
 
 def line(width, value=9):
@@ -89,3 +91,15 @@ async def test_the_self_test_compares_numbers_by_distance(tmp_path):
         else:
             with pytest.raises(StartupError, match="distance"):
                 await graph(FakeTriton()).prove(tmp_path / "x.npz")
+
+
+async def test_the_self_test_of_few_bits_finds_what_is_broken_only(tmp_path):
+    for factor, good in ((1.2, True), (-1, False), (0, False), (float("nan"), False)):
+        expected = np.float32([[4.5, 4.5 * factor, 4.5, 4.5 * factor]])
+        arrays = {"in:pixels": line(4)[None], "out:characters": np.full((1, 4), 8), "out:confidences": expected}
+        np.savez(tmp_path / "x.npz", **arrays)
+        if good:
+            await graph(FakeTriton(), "cpu-int8").prove(tmp_path / "x.npz")
+        else:
+            with pytest.raises(StartupError, match="distance"):
+                await graph(FakeTriton(), "cpu-int8").prove(tmp_path / "x.npz")
