@@ -239,7 +239,7 @@ async def test_the_request_id_and_the_deadline_go_on(asr_gateway: Gateway, asr: 
 
 async def test_without_a_deadline_long_audio_has_an_hour(asr_gateway: Gateway, asr: FakeAsr) -> None:
     await transcribe(asr_gateway)
-    assert 3000 < (asr.remaining[-1] or 0) < 3601
+    assert asr.remaining[-1] == pytest.approx(3600, abs=15)  # gRPC rounds long time-outs up, to tens of seconds
 
 
 async def test_a_missed_deadline_is_504(asr_gateway: Gateway, asr: FakeAsr) -> None:
