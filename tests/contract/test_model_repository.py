@@ -7,12 +7,17 @@ import pytest
 from services.asr import model as asr
 from services.common.contract import datatype, of_config
 from services.common.manifest import load_manifest, triton_name
-from services.common.runtime_repository import MODEL_REPOSITORY, read_config
+from services.common.profiles import backend_of, known_profiles, parse_profile
+from services.common.runtime_repository import MODEL_REPOSITORY, read_config, variants
+from services.common.triton import model_config_pb2
 from services.embedding import model as embedding
 from services.llm import model as llm
+from services.llm import vllm_model
 from services.vision import model as vision
+from tools.engines.shapes import covering, optimisation_profiles
 from tools.export.llm.runtime import EXACT
 
+ModelInstanceGroup = model_config_pb2.ModelInstanceGroup
 MODELS = {path.name: path for path in MODEL_REPOSITORY.glob("*/*") if path.is_dir()}
 CONFIGS = sorted([*MODEL_REPOSITORY.glob("*/*/config.pbtxt"), *MODEL_REPOSITORY.glob("*/*/configs/*.pbtxt")])
 CONTRACTS = {
@@ -27,6 +32,13 @@ CONTRACTS = {
     for name, contract in contracts(model).items()
 }
 SMALLEST_BATCH = 4
+VARIANTS = [path for path in CONFIGS if path.name != "config.pbtxt"]
+PLANS = [path for path in VARIANTS if read_config(path).platform == "tensorrt_plan"]
+GRAPHS = sorted(
+    path.parent.parent
+    for path in MODEL_REPOSITORY.glob("*/*/configs/cpu-int8.pbtxt")
+    if path.is_relative_to(MODEL_REPOSITORY / "embedding") or path.is_relative_to(MODEL_REPOSITORY / "vision")
+)
 UNBATCHED = "llm"
 
 
@@ -49,7 +61,68 @@ def test_a_config_is_named_as_its_folder_and_batches(path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=label)
 def test_a_config_keeps_its_contract(path):
-    assert of_config(read_config(path)) == CONTRACTS[model_of(path)]
+    config = read_config(path)
+    # Triton's vLLM backend has tensors of its own, whatever the model.
+    expected = vllm_model.contract() if config.backend == vllm_model.BACKEND else CONTRACTS[model_of(path)]
+    assert of_config(config) == expected
+
+
+@pytest.mark.parametrize("path", VARIANTS, ids=label)
+def test_a_variant_is_named_as_a_profile_that_runs_its_backend(path):
+    profile, config = parse_profile(path.stem), read_config(path)
+    assert profile, f"known are {', '.join(known_profiles())}"
+    groups = {ModelInstanceGroup.Kind.Name(group.kind) for group in config.instance_group}
+    if not profile.gpu:
+        assert (backend_of(config), groups) == ("python", {"KIND_CPU"})
+    elif profile.name.startswith("vllm"):
+        assert (backend_of(config), groups) == ("vllm", {"KIND_MODEL"})
+    elif backend_of(config) != "python":  # a Python model runs plans by itself
+        assert (profile.name.startswith(backend_of(config)), groups) == (True, {"KIND_GPU"})
+
+
+@pytest.mark.parametrize("folder", GRAPHS, ids=label)
+def test_every_graph_of_ours_has_every_profile(folder):
+    assert set(variants(folder)) == set(known_profiles()) - {"cpu-int4", "vllm-bf16-tp1"}
+
+
+@pytest.mark.parametrize("path", [path for path in VARIANTS if path.parent.parent in GRAPHS], ids=label)
+def test_variants_of_a_graph_take_the_same_batches_and_limits(path):
+    config, default = read_config(path), read_config(path.parent.parent / "config.pbtxt")
+    limits = ("max_sequence_length", "max_side", "max_pixels", "multiple_of", "vocabulary_size")
+    for key in limits:
+        assert config.parameters.get(key) == default.parameters.get(key), key
+    assert config.max_batch_size == default.max_batch_size
+    assert config.dynamic_batching == default.dynamic_batching
+    assert config.model_warmup == default.model_warmup
+    assert config.default_model_filename in ("", "model.onnx", "model.plan")
+
+
+@pytest.mark.parametrize("path", PLANS, ids=label)
+def test_a_plan_has_all_optimisation_profiles_and_graphs_inside_them(path):
+    config = read_config(path)
+    profiles = optimisation_profiles(config)
+    (group,) = config.instance_group
+    assert list(group.profile) == [str(number) for number in range(len(profiles))]
+    for spec in config.optimization.cuda.graph_spec:
+        bound = spec.graph_lower_bound
+        assert covering(profiles, {name: (spec.batch_size, *shape.dim) for name, shape in spec.input.items()})
+        assert not bound.batch_size or 1 < bound.batch_size < spec.batch_size
+        # A graph for other lengths would compute on what lies behind the input.
+        assert not bound.batch_size or {k: v.dim[:] for k, v in bound.input.items()} == {
+            k: v.dim[:] for k, v in spec.input.items()
+        }
+    for warm_up in config.model_warmup:
+        assert covering(profiles, {name: (1, *one.dims) for name, one in warm_up.inputs.items()})
+
+
+@pytest.mark.parametrize("path", PLANS, ids=label)
+def test_cuda_graphs_take_every_batch_size(path):
+    by_shape = {}
+    for spec in read_config(path).optimization.cuda.graph_spec:
+        sizes = range(spec.graph_lower_bound.batch_size or spec.batch_size, spec.batch_size + 1)
+        by_shape.setdefault(str(sorted(spec.input.items(), key=str)), []).extend(sizes)
+    for sizes in by_shape.values():
+        assert sorted(sizes) == list(range(1, read_config(path).max_batch_size + 1))
 
 
 @pytest.mark.parametrize("name", sorted(CONTRACTS))
@@ -110,5 +183,5 @@ def test_engine_scorer_and_export_compute_alike(model):
 
 
 def test_only_the_engine_streams():
-    streaming = {path.parent.name for path in CONFIGS if read_config(path).model_transaction_policy.decoupled}
+    streaming = {model_of(path) for path in CONFIGS if read_config(path).model_transaction_policy.decoupled}
     assert streaming == {model.triton_name for model in load_manifest().for_service("llm")}
