@@ -36,7 +36,8 @@ def check_infer(config: model_config_pb2.ModelConfig, request: Any) -> None:
     if raw and raw != len(request.inputs):
         raise invalid("raw_input_contents", f"raw_input_contents has {raw} entries for {len(request.inputs)} inputs")
     names = [tensor.name for tensor in request.inputs]
-    if sorted(names) != sorted(contract.inputs):
+    required = {tensor.name for tensor in config.input if not tensor.optional}
+    if len(set(names)) < len(names) or not required <= set(names) <= contract.inputs.keys():
         raise invalid("inputs", f"inputs are {names}; model '{config.name}' takes {sorted(contract.inputs)}")
     for index, tensor in enumerate(request.inputs):
         field = f"inputs[{index}]"

@@ -26,10 +26,13 @@ from services.llm.instruments import Instruments
 from services.llm.messages import Messages
 from services.llm.model import LanguageModel, contracts
 from services.llm.plans import Planner
-from services.llm.repository import runtime_models
+from services.llm.repository import Place, runtime_models
 from services.llm.servicer import SERVICE_NAME, LlmServicer, Served
 from services.llm.settings import LlmSettings
 from services.llm.tokenizer import TextTokenizer
+from services.llm.vllm_model import BACKEND, VllmModel
+from services.llm.vllm_model import contract as vllm_contract
+from services.llm.vllm_spelling import Spelling
 from services.llm.warm_up import prove, warm_up
 
 TEMPLATE = "chat_template.jinja"
@@ -69,16 +72,20 @@ class _Service:
 
     def _parts(self, model: Model) -> list[RuntimeModel]:
         assert model.llm is not None  # noqa: S101  # the manifest checks it
-        files = self._store.require(model.id, model.required_artifacts)
         settings = self._settings
-        return runtime_models(model, model.llm, files, settings.common.cpu_threads, settings.admission_concurrency)
+        place = Place(
+            self._store,
+            settings.common.state_dir / "llm" / "repository",
+            settings.common.cpu_threads,
+            settings.admission_concurrency,
+            settings.gpu_memory_utilization,
+        )
+        return runtime_models(model, model.llm, place)
 
     async def _served(self, model: Model, parts: Parts, instruments: Instruments) -> Served:
         settings, facts, name = self._settings, model.llm, model.triton_name
         assert facts is not None  # noqa: S101  # the manifest checks it
-        for part, contract in contracts(model).items():
-            check_config(parts.configs[part], contract)
-        engine = LanguageModel(parts.triton, name, settings)
+        engine = self._engine(model, facts, parts)
         await prove(engine, self._store.artifact(model.id, "selftest.json").read_text())
         await warm_up(engine, settings.admission_concurrency, parts.load)
         files = self._store.require(model.id, model.required_artifacts)
@@ -103,6 +110,18 @@ class _Service:
             Generator(model.id, engine, tokenizer, watch, grammars, parts.admission, instruments),
             Messages(model.id, tokenizer),
         )
+
+    def _engine(self, model: Model, facts: LlmFacts, parts: Parts) -> LanguageModel:
+        """Return the model by the backend of its engine, after a look at every configuration."""
+        name, settings = model.triton_name, self._settings
+        by_vllm = parts.configs[name].backend == BACKEND
+        expected = {**contracts(model), **({name: vllm_contract()} if by_vllm else {})}
+        for part, contract in expected.items():
+            check_config(parts.configs[part], contract)
+        if not by_vllm:
+            return LanguageModel(parts.triton, name, settings)
+        spelling = Spelling(self._store.artifact(model.id, "tokenizer.json"))
+        return VllmModel(parts.triton, name, settings, spelling, facts.eos_token_ids)
 
 
 def _template(files: Mapping[str, Path], tokenizer: TextTokenizer, facts: LlmFacts) -> ChatTemplate | None:

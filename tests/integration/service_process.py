@@ -27,7 +27,13 @@ MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 class ServiceProcess:
     """`python -m services.<name>` on free ports, with a state folder of its own. Its log goes to a file there."""
 
-    def __init__(self, state: Path, environment: dict[str, str] | None = None, name: str = "embedding") -> None:
+    def __init__(
+        self,
+        state: Path,
+        environment: dict[str, str] | None = None,
+        name: str = "embedding",
+        module: str = "",
+    ) -> None:
         prefix = f"FLOTILLA_{name}_".upper()
         self._log_path = state / "service.log"
         self._environment = {
@@ -46,7 +52,7 @@ class ServiceProcess:
         state.mkdir(parents=True, exist_ok=True)
         with self._log_path.open("w") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", f"services.{name}"],
+                [sys.executable, "-m", module or f"services.{name}"],
                 cwd=ROOT,
                 env=self._environment,
                 stdout=log,
