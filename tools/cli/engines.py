@@ -173,18 +173,19 @@ def list_engines() -> None:
     """
     _, _, store = _open()
     cache = EngineCache(store.root)
-    table = Table("engine", "graph and profile", "built by, for", "size", "gate", "ran", "last used")
+    table = Table("engine", "graph, profile", "built by, for", "size", "state")
+    for column in table.columns:
+        column.no_wrap = True
     for engine in cache.all():
-        key, proof = engine.key, engine.facts.get("verify", {})
-        place = " ".join(part for part in (key.gpu_name, key.compute_capability, key.platform) if part) or "any"
+        key, ran = engine.key, engine.facts.get("verify", {}).get("ran")
+        place = " ".join(part for part in (key.gpu_name, key.compute_capability, key.platform) if part) or "any machine"
+        gate_passed = engine.gate.get("passed") is True
         table.add_row(
-            key.digest[:12],
+            f"{key.digest[:12]}\n{last_used(engine):%Y-%m-%d}",
             f"{key.triton_model}\n{key.profile}",
-            f"{key.builder or 'ONNX Runtime graph'}\n{place}",
+            f"{key.builder or 'graph for ONNX Runtime'}\n{place}",
             f"{engine.size / 1e6:.1f} MB",
-            "passed" if engine.gate.get("passed") is True else "[red]refused[/red]",
-            "yes" if proof.get("ran") else "not run",
-            f"{last_used(engine):%Y-%m-%d}",
+            f"gate {'passed' if gate_passed else '[red]refused[/red]'}\n{'ran' if ran else 'not run'}",
         )
     console.print(table)
     for error in cache.damaged():
@@ -268,6 +269,7 @@ def import_engines(origin: Annotated[Path, typer.Argument(metavar="ARCHIVE.tar",
 def _build_all(pipeline: Pipeline, chosen: Sequence[Subject], profiles: Sequence[str]) -> None:
     """Build each; a refused one does not keep the others from being built."""
     refused: list[Problem] = []
+    count = len(chosen) * len(profiles)
     for one in chosen:
         for profile in profiles:
             try:
@@ -275,12 +277,11 @@ def _build_all(pipeline: Pipeline, chosen: Sequence[Subject], profiles: Sequence
             except DiskFullError:
                 raise
             except Problem as problem:
+                if count == 1:
+                    raise
                 refused.append(problem)
                 console.print(f"{one.triton_model} {profile}: {problem.message}", style="red", markup=False)
-    if len(refused) == 1:
-        raise refused[0]
     if refused:
-        count = len(chosen) * len(profiles)
         raise Problem(
             f"{len(refused)} of {count} engines were not built; the lines above say why", refused[0].next_step
         )

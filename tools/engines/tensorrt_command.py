@@ -13,12 +13,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.engines import tensorrt, tensorrt_runtime
+from tools.engines import tensorrt
 from tools.export.command import REFUSED
+
+
+def _run(request: Mapping[str, Any]) -> dict[str, Any]:
+    from tools.engines import tensorrt_runtime  # noqa: PLC0415 - needs NumPy, which building does not
+
+    return tensorrt_runtime.run(tensorrt_runtime.RunRequest(**request), _show)
+
 
 ACTIONS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "build": lambda request: tensorrt.build(tensorrt.BuildRequest(**request), _show),
-    "run": lambda request: tensorrt_runtime.run(tensorrt_runtime.RunRequest(**request), _show),
+    "run": _run,
     "version": lambda request: {"builder": f"{request['builder']} {tensorrt.load(request['builder']).__version__}"},
 }
 
