@@ -75,7 +75,9 @@ def test_every_field_of_the_key_changes_the_digest() -> None:
 
 
 def test_no_engine_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(EngineMissingError, match="no engine for toy .*run: tools/flotilla engines build toy --profile"):
+    with pytest.raises(
+        EngineMissingError, match=r"no engine for toy .*run: tools/flotilla engines build toy --profile"
+    ):
         require(tmp_path)
 
 
@@ -133,7 +135,7 @@ def test_an_engine_of_tensorrt_rtx_is_never_chosen_for_triton(tmp_path: Path) ->
     cache = EngineCache(tmp_path)
     assert len(cache.all()) == 1
     assert cache.find("toy", "tensorrt-fp16") is None
-    with pytest.raises(EngineMissingError, match="tensorrt-rtx 1.7.1.116 is there, which Triton cannot execute"):
+    with pytest.raises(EngineMissingError, match=r"tensorrt-rtx 1\.7\.1\.116 is there, which Triton cannot execute"):
         require(tmp_path)
 
 

@@ -104,7 +104,7 @@ def test_an_engine_under_another_digest_is_refused(archive: Path, tmp_path: Path
         member.name = "f" * 64 + member.name[64:]
         return member, content
 
-    with pytest.raises(Problem, match="twice|altered"):
+    with pytest.raises(Problem, match=r"twice|altered"):
         receive(rewritten(archive, rename), tmp_path / "to")
     assert is_empty(tmp_path / "to")
 
