@@ -31,6 +31,7 @@ NOT_EVERY_TIME = {
     "flotilla_asr_windows_dropped_total",
     "flotilla_asr_interims_skipped_total",
     "flotilla_batch_items_cancelled_total",
+    "flotilla_batch_items_wasted_total",
 }
 """Counted of speech that is hard to read, and on a busy machine."""
 
