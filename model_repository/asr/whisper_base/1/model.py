@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from .recogniser import Recogniser
+from .engines import open_recogniser
 from .rows import NO_TOKEN, OPTIONS, InvalidRequestError, Row, parse_rows
 from .special_tokens import read_special_tokens
 
@@ -19,12 +19,10 @@ class TritonPythonModel:
     """Windows of sound with their options -> texts, probabilities, times, languages."""
 
     def initialize(self, args):
-        parameters = {
-            key: value["string_value"] for key, value in json.loads(args["model_config"])["parameters"].items()
-        }
+        config = json.loads(args["model_config"])
         folder = Path(args["model_repository"]) / args["model_version"]
         self.special = read_special_tokens(folder)
-        self.recogniser = Recogniser(folder, self.special, int(parameters["threads"]), parameters["compute_type"])
+        self.recogniser = open_recogniser(config, folder, self.special, int(args["model_instance_device_id"]))
         self._warm_up()
 
     def execute(self, requests):

@@ -5,36 +5,24 @@ is that of its own frames. Rows that the engine can decode together are one call
 """
 
 from collections import defaultdict
-from dataclasses import dataclass, field
 
 import ctranslate2
 import numpy as np
 
-ENCODER_RATE = 50
-"""Positions of the encoder a second, two frames each."""
-SHORTEST = 10
-"""Frames; the engine finds no times in less."""
-
-
-@dataclass(slots=True)
-class Reading:
-    """What a row asked for; the rest is empty."""
-
-    texts: list[list[int]] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    no_speech: float = 0.0
-    token_times: list[float] = field(default_factory=list)
-    token_probabilities: list[float] = field(default_factory=list)
-    languages: list[float] = field(default_factory=list)
+from .reading import ENCODER_RATE, SHORTEST, Reading
 
 
 class Recogniser:
     """One engine with its weights; not for several threads at once."""
 
-    def __init__(self, folder, special, threads, compute_type):
+    def __init__(self, folder, special, device, compute_type):
         self.special = special
         self.model = ctranslate2.models.Whisper(
-            str(folder), device="cpu", compute_type=compute_type, intra_threads=threads
+            str(folder),
+            device=device.kind,
+            device_index=device.number,
+            compute_type=compute_type,
+            intra_threads=device.threads,
         )
 
     def read(self, mel, rows, is_wanted):

@@ -14,6 +14,8 @@ NOT_WRITTEN = (
 """Tokens that no transcript has."""
 TIMESTAMPS = 1501
 """0 to 30 s in steps of 20 ms; the highest ids."""
+MULTILINGUAL = 51865
+"""Ids that a model of several languages has at least; one of English only has fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,11 @@ class SpecialTokens:
     suppressed: tuple[int, ...]
     """Ids that are never to be chosen: signs for sounds, and what only a prompt has."""
     vocabulary_size: int
+    suppressed_first: tuple[int, ...] = ()
+    """Ids that no text begins with: a blank, the end."""
+    no_speech: int = 0
+    language_ids: tuple[int, ...] = ()
+    """Of `languages`, in that order; none where the model knows English only."""
 
 
 def read_special_tokens(folder):
@@ -36,11 +43,15 @@ def read_special_tokens(folder):
     entries = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
     ids = {entry["content"]: entry["id"] for entry in entries}
     texts = {number: text for text, number in ids.items()}
+    vocabulary_size = ids["<|notimestamps|>"] + 1 + TIMESTAMPS
     return SpecialTokens(
         end_of_text=ids["<|endoftext|>"],
         start=ids["<|startoftranscript|>"],
         no_timestamps=ids["<|notimestamps|>"],
         languages=tuple(texts[number] for number in sorted(config["lang_ids"])),
         suppressed=tuple(sorted({*config["suppress_ids"], *(ids[text] for text in NOT_WRITTEN if text in ids)})),
-        vocabulary_size=ids["<|notimestamps|>"] + 1 + TIMESTAMPS,
+        vocabulary_size=vocabulary_size,
+        suppressed_first=tuple(config["suppress_ids_begin"]),
+        no_speech=ids.get("<|nospeech|>", ids.get("<|nocaptions|>", 0)),
+        language_ids=tuple(sorted(config["lang_ids"])) if vocabulary_size >= MULTILINGUAL else (),
     )

@@ -1,0 +1,1 @@
+../../whisper_base/1/graph_recogniser.py

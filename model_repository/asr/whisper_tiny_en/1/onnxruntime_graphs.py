@@ -1,0 +1,1 @@
+../../whisper_base/1/onnxruntime_graphs.py
