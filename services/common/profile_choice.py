@@ -89,9 +89,13 @@ class Chooser:
 
     def profiles(self, parts: Iterable[RuntimeModel]) -> list[str]:
         """Return the profiles that every Triton model with variants among `parts` has, best first."""
-        choosing = [part for part in parts if self._has_variants(part)] or list(parts)
-        every = [set(variants(self._source / part.folder)) for part in choosing]
+        every = [set(variants(self._source / part.folder)) for part in self.choosing(parts)]
         return best_first(set.intersection(*every))
+
+    def choosing(self, parts: Iterable[RuntimeModel]) -> list[RuntimeModel]:
+        """Return the Triton models among `parts` that have variants to choose from; all when none has."""
+        known = list(parts)
+        return [part for part in known if self._has_variants(part)] or known
 
     def fit(self, part: RuntimeModel, name: str) -> Fit:
         """Return whether a Triton model can be run by the profile `name` on this machine, and why not.

@@ -137,7 +137,7 @@ def misfits(
     backend = backend_of(config)
     if backend and machine.backends is not None and backend not in machine.backends:
         has = ", ".join(sorted(machine.backends)) or "none"
-        reasons.append(f"the Triton in use has no backend '{backend}' (it has: {has}); take NVIDIA's image of Triton")
+        reasons.append(f"the Triton in use has no backend '{backend}' (it has: {has})")
     if profile.name.startswith(TENSORRT) and backend == "python" and find_spec("tensorrt") is None:
         reasons.append("the Python package 'tensorrt', which runs the engine, is not installed")
     needed = least_memory(profile, weights, instances)

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from tools.cli import bench, down, engines, keys, models, status, up
+from tools.cli import bench, down, engines, keys, models, profiles, status, up
 from tools.cli.console import Problem, console
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.command()(up.up)
 app.command()(down.down)
 app.command()(status.status)
 app.add_typer(models.app, name="models")
+app.command()(profiles.profiles)
 app.add_typer(engines.app, name="engines")
 app.add_typer(keys.app, name="keys")
 app.add_typer(bench.app, name="bench")
