@@ -137,5 +137,5 @@ async def running_engine(folder: Path, **parameters: str) -> AsyncIterator[Engin
         """Nothing to do: calls simply succeed again."""
 
     process = TritonProcess(folder / "repository", folder, down.put, on_up)
-    async with process.running(), TritonClient(process.url) as client:
+    async with process.running(), TritonClient(process.url, on_hang=process.restart) as client:
         yield Engine(client, model.triton_name)
