@@ -137,7 +137,7 @@ class Lifecycle:
 
     def __init__(self, settings: CommonSettings, health: Health, telemetry: Telemetry) -> None:
         self.health, self.telemetry = health, telemetry
-        _show(health, telemetry)
+        show_readiness(health, telemetry)
         self.closing = AsyncExitStack()
         self.draining = asyncio.Event()
         """Set once new calls are refused, and those in flight have the grace period to finish."""
@@ -220,7 +220,7 @@ class Lifecycle:
         self._stop.set()
 
 
-def _show(health: Health, telemetry: Telemetry) -> None:
+def show_readiness(health: Health, telemetry: Telemetry) -> None:
     """Register what is measured of readiness and of start-up."""
     telemetry.gauge("flotilla_ready", "1 while new work is welcome, else 0.", lambda: health.ready)
     for name, phase in health.phases.items():

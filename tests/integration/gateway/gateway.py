@@ -11,6 +11,7 @@ import httpx
 from opentelemetry.trace import Tracer
 
 from services.common.interceptors import Boundary
+from services.common.server import show_readiness
 from services.common.telemetry import Telemetry
 from services.gateway.access.access import access
 from services.gateway.app import create_app
@@ -69,6 +70,7 @@ async def running(
     instruments = telemetry(tracer)
     fleet = Fleet.of(chosen, instruments)
     health, directory = GatewayHealth.over(fleet), Directory(fleet)
+    show_readiness(health, instruments)
     with health.phase(CONNECT):
         await fleet.start()
     background = [asyncio.create_task(health.follow())]
