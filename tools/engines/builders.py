@@ -1,31 +1,25 @@
 """A builder seen from outside: an interpreter that has TensorRT or TensorRT-RTX, and what it is asked to do there."""
 
-import json
 import shutil
-import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from services.common.engines import TENSORRT, TENSORRT_RTX
-from services.common.settings import REPOSITORY_ROOT
-from services.common.tether import tethered
 from tools.cli.console import Problem
+from tools.engines.child import Child, Show
 from tools.engines.precision import Interpreter
 from tools.engines.tensorrt import MODULES, BuildRequest
 from tools.engines.tensorrt_runtime import RunRequest
-from tools.export.command import REFUSED
-from tools.model_preparation.commands import DiskFullError, run
+from tools.model_preparation.commands import run
 from tools.model_preparation.progress import step
 
 BUILDERS = (TENSORRT, TENSORRT_RTX)
 RTX_EXTRA = "engines-tensorrt-rtx"
 PLAN_FILE = {TENSORRT: "model.plan", TENSORRT_RTX: "model.tensorrt-rtx.engine"}
 """What an engine's file is called: Triton takes the first; the second is no plan, and its name says so."""
-
-Show = Callable[[str], None]
 
 
 class Builder(Protocol):
@@ -67,25 +61,8 @@ class EnvironmentBuilder:
         return self._ask("run", asdict(request), show)
 
     def _ask(self, action: str, request: Mapping[str, Any], show: Show) -> dict[str, Any]:
-        asked, answer = self.scratch / f"{action}.request.json", self.scratch / f"{action}.facts.json"
-        asked.write_text(json.dumps(request), encoding="utf-8")
-        command = [self.interpreter, "-P", "-m", "tools.engines.tensorrt_command", action, asked, answer]
-        environment = ["-u", "PYTHONHOME", f"PYTHONPATH={REPOSITORY_ROOT}", "PYTHONDONTWRITEBYTECODE=1"]
-        words = [shutil.which("env") or "/usr/bin/env", *environment, *(str(part) for part in command)]
-        code, lines = run(tethered(signal.SIGKILL, *words), show, cwd=REPOSITORY_ROOT)
-        if code == 0:
-            return dict(json.loads(answer.read_text(encoding="utf-8")))
-        raise self._failure(action, code, [line for line in lines if line.strip()])
-
-    def _failure(self, action: str, code: int, lines: list[str]) -> Problem:
-        if any("No space left on device" in line for line in lines):
-            return DiskFullError(self.scratch)
-        if code == REFUSED:
-            return Problem(f"{self.name}: {lines[-1].strip()}", "nothing was published; docs/engines.md explains it")
-        if code < 0 or code > 128:
-            died = f"{self.name} died of signal {-code if code < 0 else code - 128} during {action}"
-            return Problem(f"{died}: out of main memory, or a fault of the builder", "nothing was published; try again")
-        return Problem(f"{self.name}: {action} failed: {lines[-1] if lines else code}", "nothing was published")
+        child = Child(self.name, self.interpreter, "tools.engines.tensorrt_command", self.scratch)
+        return child.ask(action, request, show)
 
 
 def open_builder(name: str, python: Path | None, interpreter: Interpreter, scratch: Path) -> EnvironmentBuilder:

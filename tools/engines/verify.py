@@ -15,7 +15,8 @@ from services.common.contract import of_config
 from services.common.machine import Machine
 from services.common.triton import model_config_pb2
 from tools.cli.console import Problem
-from tools.engines.builders import Builder, Show
+from tools.engines.builders import Builder
+from tools.engines.child import Show
 from tools.engines.sessions import open_graph
 from tools.engines.shapes import Profile, covering
 from tools.engines.subjects import Subject, Tensors
