@@ -56,7 +56,7 @@ class Subject:
 
 
 Provider = Callable[[Model, Mapping[str, Path]], tuple[Subject, ...]]
-"""Makes the subjects of a model from its artifacts in the store by name; none when its graphs are not ours to convert."""
+"""Makes the subjects of a model from its artifacts in the store by name."""
 
 
 def subject(triton_model: str, manifest: Manifest, store: ModelStore) -> Subject:

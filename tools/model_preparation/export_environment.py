@@ -25,6 +25,7 @@ ENVIRONMENT_BYTES = {
     "export-tensorflow": 2_500_000_000,
     "export-llm": 700_000_000,
     "export-speech": 600_000_000,
+    "engines-precision": 2_000_000_000,
     "engines-tensorrt-rtx": 700_000_000,
 }
 """Room that the packages of an extra take, downloads included."""

@@ -1,0 +1,1 @@
+"""Measures of the tasks. Pure functions; none knows a graph."""

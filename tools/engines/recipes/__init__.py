@@ -1,0 +1,1 @@
+"""How each precision is made: settings for each graph, and the quantisers behind them."""

@@ -1,0 +1,130 @@
+"""Runs nvidia-modelopt inside an environment of its own: one graph in, the same in another precision out.
+
+    python -m tools.engines.recipes.modelopt_command --graph FILE --calibration FILE.npz --out FILE --request JSON
+
+The request: {"precision": "fp16" | "int8" | "fp8", "calibration": "max" | "entropy", "keep": [patterns of names of
+nodes]}. Writes lines of progress to stdout and the versions used beside the graph (.json); one line on stderr and exit
+code 3 when the quantiser refuses the graph.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from tools.engines.calibration import load
+from tools.engines.recipes.graph_nodes import matching, name_nodes
+from tools.engines.subjects import Tensors
+
+REFUSED = 3
+PACKAGES = ("nvidia-modelopt", "onnx", "onnxruntime")
+
+
+class BatchReader:
+    """Hands batches to a calibrator; ONNX Runtime's CalibrationDataReader by its methods."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._batches: Iterator[Tensors] = load(path)
+        self._seen = 0
+
+    def get_next(self) -> dict[str, Any] | None:
+        """Return the next batch, None after the last."""
+        batch = next(self._batches, None)
+        if batch is None:
+            return None
+        self._seen += 1
+        print(f"calibrating, batch {self._seen}", flush=True)
+        return dict(batch)
+
+    def get_first(self) -> dict[str, Any]:
+        """Return the first batch, by which modelopt learns shapes."""
+        return dict(next(load(self._path)))
+
+    def rewind(self) -> None:
+        """Start again."""
+        self._batches = load(self._path)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (dict(batch) for batch in load(self._path))
+
+
+def convert(graph: Path, calibration: Path, out: Path, request: dict[str, Any], scratch: Path) -> None:
+    """Write `out`. Raises whatever the quantiser raises."""
+    model = onnx.load(graph)
+    name_nodes(model.graph)
+    named = scratch / "model.onnx"
+    onnx.save(model, named)
+    kept = sorted(matching([node.name for node in model.graph.node], request["keep"]))
+    if request["precision"] == "fp16":
+        converted = _autocast(named, calibration, kept, scratch)
+    else:
+        converted = _quantise(named, calibration, kept, request, scratch)
+    # Shapes of inner values carry symbols that TensorRT's parser stumbles over; it infers its own.
+    del converted.graph.value_info[:]
+    onnx.save(converted, out)
+
+
+def _autocast(graph: Path, calibration: Path, kept: list[str], scratch: Path) -> onnx.ModelProto:
+    from modelopt.onnx.autocast import convert_to_mixed_precision  # noqa: PLC0415 - only in its environment
+
+    first = scratch / "first.npz"
+    np.savez(first, **{name: rows[:1] for name, rows in next(load(calibration)).items()})
+    print("finding which nodes fit half precision", flush=True)
+    converted: onnx.ModelProto = convert_to_mixed_precision(
+        str(graph), low_precision_type="fp16", nodes_to_exclude=kept, keep_io_types=True, calibration_data=str(first)
+    )
+    return converted
+
+
+def _quantise(
+    graph: Path, calibration: Path, kept: list[str], request: dict[str, Any], scratch: Path
+) -> onnx.ModelProto:
+    from modelopt.onnx.quantization import quantize  # noqa: PLC0415 - only in its environment
+
+    out = scratch / "quantised.onnx"
+    quantize(
+        str(graph),
+        quantize_mode=request["precision"],
+        calibration_data_reader=BatchReader(calibration),
+        calibration_method=request["calibration"],
+        calibration_eps=["cpu"],
+        nodes_to_exclude=kept,
+        output_path=str(out),
+        high_precision_dtype="fp16",
+    )
+    return onnx.load(out)
+
+
+def main() -> int:
+    """Convert as the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("graph", "calibration", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--request", type=json.loads, required=True)
+    chosen = parser.parse_args()
+    random.seed(0)
+    np.random.seed(0)
+    with tempfile.TemporaryDirectory(dir=chosen.out.parent) as scratch:
+        try:
+            convert(chosen.graph, chosen.calibration, chosen.out, chosen.request, Path(scratch))
+        except Exception as error:
+            print(f"refused: {' '.join(str(error).split())[:400] or type(error).__name__}", file=sys.stderr)
+            return REFUSED
+    facts = {"versions": {name: version(name) for name in PACKAGES}}
+    chosen.out.with_suffix(".json").write_text(json.dumps(facts), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Which settings each recipe uses for which graph. A change here needs a higher version: it makes other graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from tools.cli.console import Problem
+
+PRECISIONS: Mapping[str, str] = {
+    "fp16": "half precision by AutoCast, for TensorRT and ONNX Runtime on a GPU",
+    "int8": "Q/DQ nodes in 8-bit integers, for TensorRT",
+    "fp8": "Q/DQ nodes in 8-bit floats, for TensorRT",
+    "cpu-int8": "8-bit integers for ONNX Runtime on a CPU",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One way to make a precision."""
+
+    name: str
+    version: int
+    environment: str = ""
+    """Extra of pyproject.toml whose packages it needs in an environment of their own; "": our own are enough."""
+    packages: tuple[str, ...] = ()
+    """Packages whose versions shape the result."""
+    calibrated: bool = True
+    keep: tuple[str, ...] = ()
+    """Patterns (regular expressions) of the names of nodes that stay in floats."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """What else the quantiser is told."""
+
+
+_MODELOPT = ("nvidia-modelopt", "onnx", "onnxruntime")
+_AUTOCAST = Recipe("modelopt-autocast-fp16", 1, "engines-precision", _MODELOPT)
+_QDQ_INT8 = Recipe("modelopt-qdq-int8", 1, "engines-precision", _MODELOPT, options={"calibration": "max"})
+_QDQ_FP8 = Recipe("modelopt-qdq-fp8", 1, "engines-precision", _MODELOPT, options={"calibration": "max"})
+_DYNAMIC = Recipe("onnxruntime-dynamic-int8", 1, packages=("onnxruntime",), calibrated=False)
+_STATIC = Recipe("onnxruntime-static-int8", 1, packages=("onnxruntime",), options={"calibration": "MinMax"})
+
+_RECIPES: Mapping[str, Recipe] = {"fp16": _AUTOCAST, "int8": _QDQ_INT8, "fp8": _QDQ_FP8, "cpu-int8": _STATIC}
+_FOR_GRAPH: Mapping[tuple[str, str], Recipe] = {("all_minilm_l6_v2", "cpu-int8"): _DYNAMIC}
+"""Where a graph needs another recipe, or other settings, than the rest."""
+
+
+def recipe_for(triton_model: str, precision: str) -> Recipe:
+    """Return the recipe of a graph. Problem names the choices where there is no such precision."""
+    if precision not in _RECIPES:
+        raise Problem(f"unknown precision '{precision}'", f"choose one of: {', '.join(PRECISIONS)}")
+    return _FOR_GRAPH.get((triton_model, precision)) or replace(_RECIPES[precision])
