@@ -154,10 +154,13 @@ def load(settings: type[_Settings]) -> _Settings:
         sys.exit(2)
 
 
+_ENGINE_VARIABLES = ("CUDA_", "NVIDIA_", "NCCL_", "VLLM_")
+
+
 def child_environment() -> Mapping[str, str]:
     """Return the part of our environment that a child process needs to find its home, libraries and GPUs."""
     names = ("HOME", "LD_LIBRARY_PATH")
-    return {key: value for key, value in os.environ.items() if key in names or key.startswith(("CUDA_", "NVIDIA_"))}
+    return {key: value for key, value in os.environ.items() if key in names or key.startswith(_ENGINE_VARIABLES)}
 
 
 def tensorrt_release() -> str:

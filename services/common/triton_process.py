@@ -44,6 +44,8 @@ _HARMLESS = (
     "pinned system memory",
 )
 
+_SILENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
+"""Engines in Triton report to nobody and fetch nothing."""
 START_SECONDS = 300.0
 STABLE_SECONDS = 60.0
 BACKOFF_SECONDS = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -166,6 +168,8 @@ class TritonProcess:
             **child_environment(),
             "LD_LIBRARY_PATH": binary.library_path,
             "PYTHONNOUSERSITE": "1",
+            "LC_ALL": "C.UTF-8",  # vLLM's libraries read files in the locale's encoding
+            **_SILENT,
         }
         self._last_error = ""
         self._free_memory()
