@@ -16,7 +16,9 @@ from services.common.model_store import ModelStore, ModelStoreError, StoredModel
 from services.common.settings import load
 from tools.cli.console import Problem, console
 from tools.cli.settings import ToolSettings
+from tools.engines.language import gate_language_model
 from tools.model_preparation.commands import DiskFullError
+from tools.model_preparation.export_environment import export_environments
 from tools.model_preparation.importing import import_artifacts
 from tools.model_preparation.preparation import Preparation, is_complete, write_artifacts
 from tools.model_preparation.store_writer import StoreWriter
@@ -101,6 +103,34 @@ def export(
         if to is not None:
             write_artifacts(store, stored, to)
     console.print(f"{model}: exported" + (f", artifacts in {to}" if to else ""), markup=False)
+
+
+@app.command("gate")
+def gate(
+    model: ModelId,
+    tolerance: Annotated[float, typer.Option(min=0, max=1, help="Share of a metric that may be lost.")] = 0.01,
+    allow_cuda_packages: AllowCuda = False,
+) -> None:
+    """Hold a language model's artifacts against its best-precision weights: perplexity and greedy agreement.
+
+    Example: tools/models gate smollm2-135m-instruct
+    """
+    settings, manifest, store = _open()
+    with _clear_failures(store), StoreWriter(store).scratch() as scratch:
+        chosen = manifest.model(model)
+        if chosen.llm is None:
+            raise Problem(f"'{model}' is no language model", "other models: flotilla engines build --stop-after gate")
+        with export_environments(scratch, settings.torch_index_url, allow_cuda=allow_cuda_packages) as environments:
+            reports = gate_language_model(chosen, manifest, store, environments, tolerance)
+    table = Table("profile", "metric", "original", "served", "loss", "samples", "")
+    for name, report in reports.items():
+        for one in report.metrics:
+            verdict = ("lost too much" if one in report.failed else "ok") if one.decides else "told only"
+            values = f"{one.reference:.5f}", f"{one.candidate:.5f}", f"{one.loss:.2%}", str(one.samples)
+            table.add_row(name, one.name, *values, verdict)
+    console.print(table)
+    if refused := [name for name, report in reports.items() if not report.passed]:
+        raise Problem(f"{', '.join(refused)} of '{model}' did not pass the gate", "do not serve it; export it again")
 
 
 @app.command("import")
