@@ -11,6 +11,7 @@ import numpy as np
 
 from services.common.contract import Tensor, of_config
 from services.common.errors import ServiceError, invalid
+from services.common.kserve_limits import check_limits
 from services.common.triton import model_config_pb2, triton_to_np_dtype
 
 _TYPED = {
@@ -42,7 +43,10 @@ def check_infer(config: model_config_pb2.ModelConfig, request: Any) -> None:
     for index, tensor in enumerate(request.inputs):
         field = f"inputs[{index}]"
         _check_shape(field, tensor, contract.inputs[tensor.name], config.max_batch_size)
-        _check_contents(field, tensor, request.raw_input_contents[index] if raw else None)
+        content = request.raw_input_contents[index] if raw else None
+        _check_contents(field, tensor, content)
+        if config.backend != "python":  # a Python model checks its limits itself
+            check_limits(config, field, tensor, content)
     if config.max_batch_size and len({tensor.shape[0] for tensor in request.inputs}) > 1:
         raise invalid("inputs", "inputs have different batch sizes (first dimension of shape)")
     for index, output in enumerate(request.outputs):

@@ -53,6 +53,7 @@ def _resize(config: model_config_pb2.ModelConfig, facts: EmbeddingFacts) -> None
         "max_sequence_length": facts.max_tokens,
         "max_tokens": facts.max_tokens,
         "vocabulary_size": facts.vocabulary_size,
+        "values.input_ids": facts.vocabulary_size,
     }
     for key in sizes.keys() & config.parameters.keys():
         config.parameters[key].string_value = str(sizes[key])

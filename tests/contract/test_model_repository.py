@@ -82,18 +82,22 @@ def test_a_variant_is_named_as_a_profile_that_runs_its_backend(path):
 
 @pytest.mark.parametrize("folder", GRAPHS, ids=label)
 def test_every_graph_of_ours_has_every_profile(folder):
-    assert set(variants(folder)) == set(known_profiles()) - {"cpu-int4", "vllm-bf16-tp1"}
+    plans = {"tensorrt-fp16", "tensorrt-int8", "tensorrt-fp8"}
+    assert set(variants(folder)) == {"cpu-fp32", "cpu-int8", "onnxruntime-cuda-fp16", *plans}
 
 
 @pytest.mark.parametrize("path", [path for path in VARIANTS if path.parent.parent in GRAPHS], ids=label)
 def test_variants_of_a_graph_take_the_same_batches_and_limits(path):
     config, default = read_config(path), read_config(path.parent.parent / "config.pbtxt")
-    limits = ("max_sequence_length", "max_side", "max_pixels", "multiple_of", "vocabulary_size")
+    limits = ("max_sequence_length", "max_side", "max_pixels", "multiple_of")
     for key in limits:
         assert config.parameters.get(key) == default.parameters.get(key), key
     assert config.max_batch_size == default.max_batch_size
     assert config.dynamic_batching == default.dynamic_batching
     assert config.model_warmup == default.model_warmup
+    if "vocabulary_size" in default.parameters and backend_of(config) != "python":
+        assert config.parameters["values.input_ids"] == default.parameters["vocabulary_size"]
+        assert config.parameters["values.attention_mask"].string_value == "2"
     assert config.default_model_filename in ("", "model.onnx", "model.plan")
 
 
