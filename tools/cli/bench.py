@@ -19,6 +19,7 @@ from tools.benchmark import asr as asr_benchmark
 from tools.benchmark import embedding as embedding_benchmark
 from tools.benchmark import gateway as gateway_benchmark
 from tools.benchmark import llm as llm_benchmark
+from tools.benchmark import saturation as saturation_benchmark
 from tools.benchmark import soak as soaking
 from tools.benchmark import vision as vision_benchmark
 from tools.benchmark.rounds import Row
@@ -26,6 +27,7 @@ from tools.cli.asr_tables import asr_tables
 from tools.cli.console import console
 from tools.cli.gateway_tables import gateway_tables
 from tools.cli.llm_tables import tables
+from tools.cli.saturation_table import saturation_table
 from tools.fleet.settings import fleet_settings
 
 app = typer.Typer(help="Measure throughput, latency and memory.", no_args_is_help=True)
@@ -209,6 +211,34 @@ def soak(
     console.print(f"{result.requests} requests, {result.errors} errors {result.first_error}, {result.rate:.0f}/s")
     console.print("afterwards: " + ", ".join(f"{name} {count:g}" for name, count in result.at_rest.items()))
     _write(output or folder / f"soak-{service}.json", asdict(result))
+
+
+@app.command()
+def saturation(
+    *,
+    service: Annotated[str, typer.Option(help="Whose gauge to check: asr, embedding, llm or vision.")] = "embedding",
+    clients: Annotated[int, typer.Option(min=1, help="Concurrent clients of the first look at its capacity.")] = 32,
+    trials: Annotated[int, typer.Option(min=1, help="Rates that are tried in the search for its capacity.")] = 7,
+    trial: Annotated[float, typer.Option(min=1, help="Seconds of a trial.")] = 20.0,
+    hold: Annotated[float, typer.Option(min=20, help="Seconds that each share of the capacity is offered.")] = 60.0,
+    output: Annotated[Path | None, typer.Option("--json", help="Where the JSON goes; a plot goes beside it.")] = None,
+) -> None:
+    """Find a service's capacity, offer 0.5, 1 and 2 times as much, and read `flotilla_saturation` and CPU meanwhile.
+
+    Example: `tools/bench saturation --service embedding`
+    """
+    settings = fleet_settings()
+    folder = settings.state_dir / "benchmark"
+    plan = saturation_benchmark.Plan(service, clients, trial, trials, hold)
+    with console.status("") as status:
+        manifest = load_manifest(settings.model_manifest)
+        result = asyncio.run(saturation_benchmark.run(plan, folder, manifest, status.update))
+    console.print(saturation_table(result))
+    path = output or folder / f"saturation-{service}.json"
+    _write(path, {"plan": asdict(plan), **asdict(result)})
+    picture = path.with_suffix(".png")
+    drawn = saturation_benchmark.plot(result, picture)
+    console.print(f"drawn to {picture}" if drawn else "no plot: the extra `plots` is not installed")
 
 
 def _clients(number: int) -> str:
