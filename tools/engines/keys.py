@@ -9,6 +9,7 @@ from services.common.model_store import sha256_of
 from services.common.profiles import parse_profile
 from tools.cli.console import Problem
 from tools.engines.precision import PrecisionReport, precision_of
+from tools.engines.recipes.settings import recipe_for
 from tools.engines.tensorrt import HARDWARE_COMPATIBILITY, RTX_COMPUTE_CAPABILITIES
 
 STORE_GRAPH = "the graph of the store"
@@ -75,6 +76,15 @@ class Target:
         names = {"none": gpu.name}.get(level, "")
         capability = {"ampere-plus": "8.0+"}.get(level, gpu.compute_capability)
         return {"gpu_name": names, "compute_capability": capability, "compatibility": ",".join(words)}
+
+
+def recipe_known(key: EngineKey) -> str:
+    """Return what a whole key's recipe will begin with: name and version."""
+    precision = precision_of(key.profile)
+    if precision is None:
+        return STORE_GRAPH
+    recipe = recipe_for(key.triton_model, precision)
+    return f"{recipe.name} v{recipe.version};"
 
 
 def converted(key: EngineKey, report: PrecisionReport | None) -> EngineKey:

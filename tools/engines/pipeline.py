@@ -21,11 +21,11 @@ from services.common.manifest import Manifest
 from services.common.model_store import sha256_of
 from services.common.triton import model_config_pb2
 from tools.cli.console import Problem, console
-from tools.engines import lint, verify
+from tools.engines import composed, lint, verify
 from tools.engines.builders import PLAN_FILE, Builder
 from tools.engines.configurations import configuration
 from tools.engines.gate import DEFAULT_TOLERANCE, GateReport, gate
-from tools.engines.keys import BuildOptions, Target, converted, needs_builder
+from tools.engines.keys import BuildOptions, Target, converted, needs_builder, recipe_known
 from tools.engines.precision import Interpreter, PrecisionReport, convert, precision_of
 from tools.engines.publish import EnginePublisher
 from tools.engines.shapes import Profile, optimisation_profiles, to_json
@@ -100,6 +100,8 @@ class Pipeline:
 
     def run(self, subject: Subject, profile: str) -> Outcome:
         """Bring one graph through the stages. Problem says in one line what stopped it; then nothing is published."""
+        if isinstance(subject, composed.ComposedSubject):
+            return composed.run(self, subject, profile)
         compiled = needs_builder(profile)
         config = configuration(self.manifest.model(subject.model_id), subject.triton_model, profile)
         profiles = optimisation_profiles(config) if compiled else ()
@@ -210,9 +212,10 @@ class Pipeline:
     def _present(self, key: EngineKey) -> Engine | None:
         """Return a whole engine whose key agrees in all that is known before the graph is converted."""
         known = {name: value for name, value in key.model_dump().items() if value}
+        recipe = recipe_known(key)
         for engine in self.cache.all():
             own = engine.key.model_dump()
-            if all(own[name] == value for name, value in known.items()):
+            if own["recipe"].startswith(recipe) and all(own[name] == value for name, value in known.items()):
                 try:
                     engine.check_files()
                 except EngineDamagedError as error:

@@ -10,14 +10,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from services.common.engines import EngineCache, EngineError
+from services.common.engines import EngineCache, EngineError, EngineKey
 from services.common.machine import Gpu, Machine
 from services.common.manifest import load_manifest
 from tools.cli.console import Problem
 from tools.engines import pipeline as module
 from tools.engines.child import Show
 from tools.engines.gate import Divergence, GateReport
-from tools.engines.keys import BuildOptions
+from tools.engines.keys import BuildOptions, recipe_known
 from tools.engines.pipeline import Pipeline, Stage
 from tools.engines.precision import PrecisionReport
 from tools.engines.subjects import Metric, Run, Subject, Tensors
@@ -94,7 +94,10 @@ class FakeBuilder:
 
 def report(subject: Subject, precision: str, out: Path) -> PrecisionReport:
     digest = "c" * 64
-    return PrecisionReport(subject.triton_model, precision, f"toy-{precision} 1", digest, digest, digest, 1, 1, 0.1)
+    key = EngineKey(triton_model=subject.triton_model, profile=precision)
+    return PrecisionReport(
+        subject.triton_model, precision, f"{recipe_known(key)} of a test", digest, digest, digest, 1, 1, 0.1
+    )
 
 
 def verdict(subject: Subject, *, loss: float = 0.0) -> GateReport:
@@ -153,7 +156,7 @@ def test_all_stages_run_in_order_and_the_engine_is_served(tmp_path: Path, subjec
     engine = outcome.engine
     assert engine is not None and outcome.built and outcome.reached is Stage.PUBLISH
     assert engine.path("model.plan").read_bytes() == b"a plan"
-    assert (engine.key.recipe, engine.key.calibration_sha256) == ("toy-fp16 1", "c" * 64)
+    assert (engine.key.recipe, engine.key.calibration_sha256) == (f"{recipe_known(engine.key)} of a test", "c" * 64)
     assert engine.facts["verify"]["ran"] is True and engine.facts["verify"]["samples"] == 3
     live = {"gpu_name": "NVIDIA L40S", "compute_capability": "8.9", "builder": "tensorrt 11.4.0.1"}
     assert EngineCache(tmp_path / "store").require("efficientnet_lite0", "tensorrt-fp16", live) == engine
@@ -169,6 +172,14 @@ def test_a_published_engine_is_not_built_again_unless_asked(
     assert second.engine == first.engine and not second.built and len(builder.requests) == 1
     assert pipeline(tmp_path, builder, again=True).run(subject, "tensorrt-fp16").built
     assert len(builder.requests) == 2 and len(EngineCache(tmp_path / "store").all()) == 1
+
+
+def test_an_engine_of_an_older_recipe_is_built_anew(
+    tmp_path: Path, subject: Subject, stages: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pipeline(tmp_path, FakeBuilder()).run(subject, "tensorrt-fp16").built
+    monkeypatch.setattr(module, "recipe_known", lambda _key: "autocast v99;")
+    assert pipeline(tmp_path, FakeBuilder()).run(subject, "tensorrt-fp16").built
 
 
 def test_a_damaged_engine_and_one_for_another_gpu_are_built_anew(
