@@ -168,7 +168,6 @@ class TritonProcess:
             **child_environment(),
             "LD_LIBRARY_PATH": binary.library_path,
             "PYTHONNOUSERSITE": "1",
-            "LC_ALL": "C.UTF-8",  # vLLM's libraries read files in the locale's encoding
             **_SILENT,
         }
         self._last_error = ""
