@@ -15,6 +15,9 @@ from tools.engines.subjects import Tensors
 
 AT_ONCE = 40
 """Tensors fetched in one run: a graph's inner tensors together may be gigabytes."""
+DEQUANTISED = "_DequantizeLinear_Output"
+"""What quantisers add to a tensor's name where they return to floats. An activation merged into the node before it
+is there in this form only."""
 JUMP = 4.0
 LEAST_ERROR = 0.02
 
@@ -39,14 +42,15 @@ def first_divergence(reference: Path, candidate: Path, inputs: Tensors) -> Diver
     """
     before, after = onnx.load(reference), onnx.load(candidate)
     theirs = {name for node in after.graph.node for name in node.output}
-    made = {name: node.op_type for node in before.graph.node for name in node.output if name and name in theirs}
-    names = list(made)
+    made = {name: node.op_type for node in before.graph.node for name in node.output if name}
+    twins = {name: next((one for one in (name + DEQUANTISED, name) if one in theirs), "") for name in made}
+    names = [name for name in made if twins[name]]
     worst, found = 0.0, None
     for start in range(0, len(names), AT_ONCE):
         some = names[start : start + AT_ONCE]
-        old, new = (_values(model, some, inputs) for model in (before, after))
+        old, new = _values(before, some, inputs), _values(after, [twins[name] for name in some], inputs)
         for name in some:
-            error = _error(old.get(name), new.get(name))
+            error = _error(old.get(name), new.get(twins[name]))
             if error is None:
                 continue
             if error >= LEAST_ERROR and error >= JUMP * worst:

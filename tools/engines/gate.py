@@ -16,6 +16,7 @@ from tools.engines.subjects import Metric, Run, Subject
 
 DEFAULT_TOLERANCE = 0.01
 """Largest share of a deciding metric that may be lost."""
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class GateReport:
     @property
     def failed(self) -> tuple[Metric, ...]:
         """The deciding metrics that lost too much."""
-        return tuple(one for one in self.metrics if one.decides and not one.loss <= self.tolerance)
+        return tuple(one for one in self.metrics if one.decides and not one.loss <= self.tolerance + ROUNDING)
 
     @property
     def passed(self) -> bool:

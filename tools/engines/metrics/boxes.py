@@ -27,6 +27,7 @@ class BoxAgreement:
     """Counts over all pictures, as shares."""
 
     f1: float
+    """Boxes of either that the other one has, too, over the boxes of both."""
     mean_overlap: float
     """Mean intersection over union of the pairs."""
     boxes: int
@@ -45,7 +46,7 @@ def agreement(
     extra = [_partners(other, one, threshold, leeway) for one, other in pairs]
     there, wanted = sum((overlap > 0).sum() for overlap in missed), sum(map(len, missed))
     right, given = sum((overlap > 0).sum() for overlap in extra), sum(map(len, extra))
-    f1 = 2 * (there * right) / max(there * given + right * wanted, 1)
+    f1 = (there + right) / max(wanted + given, 1)
     overlaps = np.concatenate([overlap[overlap > 0] for overlap in missed] or [np.zeros(0, dtype=np.float32)])
     return BoxAgreement(float(f1), float(overlaps.mean()) if len(overlaps) else 0.0, int(wanted))
 

@@ -24,7 +24,7 @@ from tools.engines.providers.pictures import (
 )
 from tools.engines.subjects import Metric, Run, Subject, Tensors
 
-CALIBRATION_PICTURES, JUDGING_PICTURES = 16, 30
+CALIBRATION_PICTURES, JUDGING_PICTURES = 10, 20
 """So many views and so many crowds."""
 LONGEST_SIDE = 640
 THRESHOLD, LEEWAY = 0.5, 0.1

@@ -23,7 +23,7 @@ from tools.engines.providers.pages import Pixels, calibration_pages, judging_pag
 from tools.engines.sessions import open_graph
 from tools.engines.subjects import Metric, Run, Subject, Tensors
 
-CALIBRATION_PAGES, JUDGING_PAGES = 8, 14
+CALIBRATION_PAGES, JUDGING_PAGES = 6, 10
 
 
 @dataclass(frozen=True, slots=True)
