@@ -18,9 +18,6 @@ from services.common.profiles import profile_of
 from services.common.server import StartupError
 from services.common.service import Parts
 
-ENGINES = 1
-"""A model has one engine, which computes on all threads; more batches would only wait in Triton."""
-
 
 class Assembly:
     """Builds what serves from the parts that every service has."""
@@ -56,7 +53,7 @@ class Assembly:
                 return await recogniser.read(windows)
 
         items = min(self._settings.max_batch_items, recogniser.max_batch)
-        limits = BatchLimits(items, sys.maxsize, ENGINES)
+        limits = BatchLimits(items, sys.maxsize, recogniser.instances)
         return Batcher(read, limits, self._meter, self._batches, recogniser.name)
 
     def _selftest(self, model: Model) -> SelfTest:

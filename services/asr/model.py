@@ -111,6 +111,8 @@ class Recogniser:
         """`timeout` in seconds bounds one batch. Raises StartupError when `config` breaks the contract."""
         check_config(config, contract())
         self.name, self.max_batch = config.name, max(1, config.max_batch_size)
+        self.instances = max(1, sum(group.count for group in config.instance_group))
+        """Batches worth sending at the same time: more would only wait in Triton."""
         self._triton, self._timeout = triton, timeout
 
     async def read(self, windows: Sequence[Window]) -> list[Reading]:

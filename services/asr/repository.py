@@ -12,7 +12,9 @@ from services.common.triton import model_config_pb2
 
 TEMPLATE = "whisper_base"
 VOCABULARY, SELFTEST = "tokenizer.json", "selftest.npz"
-_ENGINE_FILES = ("model.bin", "config.json", VOCABULARY)
+WEIGHTS = "model.bin"
+"""In CTranslate2's format: what it reads itself, and what the graphs of other engines are made of."""
+_ENGINE_FILES = (WEIGHTS, "config.json", VOCABULARY)
 _WORDS = ("vocabulary.txt", "vocabulary.json")
 """The same in the two formats that CTranslate2 has had; a model has one of them."""
 
@@ -35,4 +37,6 @@ def runtime_model(model: Model, files: Mapping[str, Path], threads: int) -> Runt
         config.name = name
         config.parameters["threads"].string_value = str(threads)
 
-    return RuntimeModel(name, engine_files(files), folder=name if own else TEMPLATE, adapt=adapt, model=model.id)
+    return RuntimeModel(
+        name, engine_files(files), folder=name if own else TEMPLATE, adapt=adapt, model=model.id, graph=WEIGHTS
+    )

@@ -57,6 +57,7 @@ _KNOWN = (
     Profile("tensorrt-fp16", 2, gpu=True, automatic=True, compute_capability="7.5"),
     Profile("vllm-bf16-tp1", 2, gpu=True, automatic=True, engine=False, compute_capability="8.0"),
     Profile("onnxruntime-cuda-fp16", 2, gpu=True, compute_capability="7.5"),
+    Profile("ctranslate2-cuda-fp16", 2, gpu=True, engine=False, compute_capability="7.0"),
     Profile("cpu-int4", 0.5),
     Profile("cpu-int8", 1),
     Profile(DEFAULT_PROFILE, 4),

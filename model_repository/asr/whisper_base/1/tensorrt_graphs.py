@@ -138,10 +138,11 @@ class _Past:
         for name, shape in self.shapes.items():
             areas[name] = self._area(name, self.side), (self.rows, *shape)
             areas[name.replace("past", "present", 1)] = self._area(name, 1 - self.side), None
-        is_step = count == len(wanted) == 1 and rows == self.rows
+        is_step = count == len(wanted) == 1
         execution = self.graphs.step if is_step else self.graphs.prompt
         capacity = next(iter(self.shapes.values()))[1]
-        execution.run(given, areas, (self.windows, rows, capacity, self.side) if is_step else None)
+        key = (self.windows, rows, capacity, self.side) if is_step and rows == self.rows else None
+        execution.run(given, areas, key)
         self.rows, self.side = rows, 1 - self.side
         logits = execution.array(LOGITS).astype(np.float32, copy=False)
         return logits, execution.array(SCORES) if with_scores else None
