@@ -21,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="services.common.models_ready", description=__doc__)
     parser.add_argument("service", choices=[service.name for service in SERVICES if service is not GATEWAY])
     service: str = parser.parse_args().service
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as process 1 it would be ignored
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # process 1 has no default for it
     settings = load(CommonSettings)
     try:
         manifest = load_manifest(settings.model_manifest)

@@ -44,6 +44,7 @@ async def main() -> int:
         with health.phase(CONNECT):
             await fleet.start()
         run_along(health.follow())
+        run_along(directory.follow())
         # Refuses nothing: what came before the GOAWAY has its answer, what comes after it gRPC does not take.
         boundary = Boundary(instruments, lambda: False, log_call)
         grpc_port = create_grpc_server(

@@ -45,8 +45,12 @@ class _Entry:
         return name in self.triton_models or any(card.id == name for card in self.cards)
 
     @property
+    def current(self) -> bool:
+        return self.generation == self.service.backend.generation
+
+    @property
     def fresh(self) -> bool:
-        return self.generation == self.service.backend.generation and time.monotonic() - self.heard < FRESH_SECONDS
+        return self.current and time.monotonic() - self.heard < FRESH_SECONDS
 
 
 class Directory:
@@ -58,6 +62,15 @@ class Directory:
 
     def __init__(self, fleet: Fleet) -> None:
         self._entries = [_Entry(service) for service in fleet.services]
+        self._changes = fleet.changes
+
+    async def follow(self) -> None:
+        """Ask every service that calls are held for as soon as it serves: later it may be at zero. Until cancelled."""
+        held = [entry for entry in self._entries if entry.service.backend.holds]
+        while held:
+            version = self._changes.version
+            await asyncio.gather(*(_refresh(entry) for entry in held if not entry.current))
+            await self._changes.after(version)
 
     async def cards(self) -> list[Card]:
         """Return every loaded model that the caller may use."""

@@ -73,7 +73,7 @@ async def running(
     show_readiness(health, instruments)
     with health.phase(CONNECT):
         await fleet.start()
-    background = [asyncio.create_task(health.follow())]
+    background = [asyncio.create_task(health.follow()), asyncio.create_task(directory.follow())]
     guard = access(chosen, directory, instruments)
     if guard is not None:
         health.keys = guard.keys

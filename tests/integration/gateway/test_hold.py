@@ -1,9 +1,12 @@
+# ruff: noqa: N802
 """Scale to zero: calls are held for a service that nobody serves yet, for as long as they may wait."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import grpc
 import httpx
@@ -39,12 +42,23 @@ async def without_service(**settings: float) -> AsyncIterator[tuple[Gateway, int
         yield gateway, port
 
 
+@dataclass
+class Asked(FakeEmbedding):
+    """Remembers that it was asked for what it has."""
+
+    asked: bool = False
+
+    async def RepositoryIndex(self, request: Any, context: Any) -> Any:
+        self.asked = True
+        return await super().RepositoryIndex(request, context)
+
+
 @asynccontextmanager
 async def asleep() -> AsyncIterator[Gateway]:
     """A gateway whose embedding service has served and was scaled to zero."""
-    async with FakeEmbedding().running() as fake, running(fake.address, embedding_hold_seconds=60) as gateway:
-        assert (await gateway.embed()).status_code == 200
-        await gateway.http.get("/v1/models")
+    fake = Asked()
+    async with fake.running(), running(fake.address, embedding_hold_seconds=60) as gateway:
+        await until(lambda: fake.asked, "the gateway to ask of itself what there is")
         await fake.serve_nothing()
         await gateway.until_serving(False)
         yield gateway

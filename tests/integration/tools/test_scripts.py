@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[3]
 SCRIPTS = sorted(
     path for path in [*(ROOT / "tools").iterdir(), ROOT / ".ci" / "run"] if path.is_file() and not path.suffix
 )
-OWN_HELP = [ROOT / "tools" / name for name in ("bootstrap", "check", "generate", "test")] + [ROOT / ".ci" / "run"]
+OWN = ("bootstrap", "check", "check-kubernetes", "generate", "test")
+OWN_HELP = [ROOT / "tools" / name for name in OWN] + [ROOT / ".ci" / "run"]
 
 
 def run(*command: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
