@@ -1,4 +1,4 @@
-"""Writes the requirements of extras of pyproject.toml as files for pip: what to install, what to install alone, versions.
+"""Writes the requirements of extras of pyproject.toml as files for pip: to install, to install alone, versions.
 
 The project itself is not among them: images carry its code as files. Needs nothing but Python.
 """
@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 ALONE = {"nvidia-pytriton", "nvidia-riva-client"}
-"""Packages whose own dependencies are left out: the server in the one and the messages in the other need none of them."""
+"""Packages whose own dependencies are left out: the server in one, the messages in the other need none."""
 _NAME = re.compile(r"^[A-Za-z0-9._-]+")
 
 

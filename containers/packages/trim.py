@@ -9,8 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-ANYWHERE = ("tests", "test", "testing", "__pycache__", "*.pyi", "*.pyx", "*.pxd", "*.h", "*.hpp", "*.a", "*.lib")
-"""Names that go wherever they are, KEPT excepted. Tests of packages, caches, what compilers need."""
+ANYWHERE = (
+    *("tests", "test", "testing", "__pycache__"),
+    *("*.pyi", "*.pyx", "*.pxd", "*.h", "*.hpp", "*.c", "*.cc", "*.cpp", "*.proto", "*.a", "*.lib"),
+    "*.dist-info/RECORD",
+)
+"""Names that go wherever they are, KEPT excepted. Tests of packages, caches, what compilers and installers need."""
 KEPT = ("numpy/testing",)
 """What packages import at run time all the same."""
 NAMED = (
@@ -24,6 +28,9 @@ NAMED = (
     "openvino_genai/include",
     "openvino_genai/cmake",
     "cv2/data",  # cascades of the old face detectors
+    "PIL/_avif.*",  # a format that is not served
+    "PIL/_imagingtk.*",
+    "pillow.libs/libavif*",
     "numpy/distutils",
     "numpy/f2py",
     "onnxruntime/transformers",
@@ -31,6 +38,9 @@ NAMED = (
     "onnxruntime/tools",
     "onnxruntime/datasets",
     "onnxruntime/capi/libonnxruntime.so*",  # for C programs; Python has its own
+    "numpy/array_api",
+    "numpy/doc",
+    "numpy/_pyinstaller",
     "ctranslate2/converters",
     "hf_xet*",  # a downloader
     "pytriton/tritonserver/caches",
@@ -39,6 +49,7 @@ NAMED = (
 IR_FRONTEND = "openvino/libs/*_ir_frontend.so*"
 STUBS = "pytriton/tritonserver/python_backend_stubs"
 TRITON_LIBRARIES = "nvidia_pytriton.libs"
+UNICODE_TABLES, UNICODE_SYMBOL = "libicudata-*", "icudt70_dat"
 _LIBRARY = re.compile(r"=> (\S+)")
 
 
@@ -78,6 +89,22 @@ def trim_triton(packages: Path) -> None:
             remove(library)
     for program in programs:
         subprocess.run(["strip", "--strip-unneeded", str(program)], check=True)
+    for tables in folder.glob(UNICODE_TABLES):
+        empty_tables(tables)
+
+
+def empty_tables(library: Path) -> None:
+    """Put ICU's tables (30 MB) back without content, as ICU's own stub of them: what asks gets an error.
+
+    Nobody asks: they come with a library that reads XML for cloud storage.
+    """
+    source = f".globl {UNICODE_SYMBOL}\n.type {UNICODE_SYMBOL}, @object\n.data\n{UNICODE_SYMBOL}: .zero 64\n"
+    source += f".size {UNICODE_SYMBOL}, 64\n"
+    compiled = library.with_suffix(".o")
+    subprocess.run(["as", "-o", str(compiled)], input=source.encode(), check=True)
+    command = ["ld", "-shared", "-z", "noexecstack", "-soname", library.name, "-o", str(library), str(compiled)]
+    subprocess.run(command, check=True)
+    compiled.unlink()
 
 
 def loaded(program: Path, folder: Path) -> set[str]:

@@ -1,4 +1,4 @@
-"""Asks the health port of this container whether it is ready: exit status 0, or 1 and why. Usage: healthcheck.py PORT."""
+"""Asks the health port of this container whether it is ready: exit status 0, or 1 and why. One argument, the port."""
 
 import http.client
 import json
