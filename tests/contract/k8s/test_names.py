@@ -75,7 +75,12 @@ def dockerfile_value(path: Path, pattern: str) -> str:
 def test_every_image_is_one_that_is_built_here_and_started_as_it_is(built: tuple[Object, ...]) -> None:
     for name, container in all_containers(built):
         image, _, tag = container["image"].partition(":")
-        assert image == f"flotilla-{name}" == dockerfile_value(DOCKERFILES[name], r'image\.title="([^"]+)"')
+        titled = dockerfile_value(DOCKERFILES[name], r'image\.title="([^"]+)"')
+        assert titled == f"flotilla-{name}"
+        if "nvidia.com/gpu" in str(pods(built)[name]):
+            titled = f"{titled}-gpu"
+            assert dockerfile_value(DOCKERFILES[name], r"^FROM \S+ AS (gpu)$")
+        assert image == titled
         assert tag not in ("", "latest")
         user = dockerfile_value(DOCKERFILES[name], r"^USER (\S+)")
         security = pods(built)[name]["securityContext"]
