@@ -73,7 +73,8 @@ class EngineKey(_Record):
     """Comma-separated: "version-compatible", "hardware=ampere-plus" ..."""
     gpu_name: str = ""
     compute_capability: str = ""
-    """Major and minor number, "9.0"; "8.0+" for this one and later ones."""
+    """Of a GPU, major and minor number: "9.0"; "8.0+" for this and later ones. Of CPUs that compute in integers, the
+    bits of a weight: "int8", or "int7+" for all of them."""
     platform: str = ""
     """Operating system and architecture, "linux-x86_64"."""
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from services.common.cpu import weight_bits
 from services.common.settings import child_environment, tensorrt_release
 
 OFFICIAL_TRITON = Path("/opt/tritonserver")
@@ -56,6 +57,8 @@ class Machine:
     """Whether CUDA's forward compatibility package is installed: an older driver of a data centre GPU will do."""
     backends: frozenset[str] | None = None
     """Backends of the Triton in use; None where that runs elsewhere and nobody can look."""
+    weight_bits: int = 8
+    """Bits of a weight that its CPUs multiply exactly with bytes: 8, or 7."""
     tensorrt: str = ""
     """Release of TensorRT next to that Triton, "11.4.0.1"; "" where there is none or its release is not known."""
 
@@ -80,6 +83,7 @@ def this_machine(*, own_triton: bool = True) -> Machine:
         driver=driver,
         forward_compatible=FORWARD_COMPATIBILITY.is_dir(),
         backends=_backends() if own_triton else None,
+        weight_bits=weight_bits(),
         tensorrt=tensorrt_version(),
     )
 

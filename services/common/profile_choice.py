@@ -59,6 +59,19 @@ def model_of(part: RuntimeModel) -> str:
     return part.model or part.name
 
 
+def machine_fields(machine: Machine, profile: Profile) -> dict[str, str]:
+    """Return the fields of the key of an engine for this profile that a machine knows of itself."""
+    fields = {"platform": machine.platform}
+    if not profile.gpu:
+        fields["compute_capability"] = f"int{machine.weight_bits}"
+    elif machine.gpus:
+        gpu = machine.gpus[0]
+        fields |= {"gpu_name": gpu.name, "compute_capability": gpu.compute_capability}
+    if profile.name.startswith(TENSORRT) and machine.tensorrt:
+        fields["builder"] = f"{TENSORRT_BUILDER} {machine.tensorrt}"
+    return fields
+
+
 class Chooser:
     """Chooses among the variants of the models of one service."""
 
@@ -125,14 +138,9 @@ class Chooser:
 
     def live(self, part: RuntimeModel, profile: Profile) -> dict[str, str]:
         """Return the fields of an engine's key that this machine and the model store know."""
-        fields = {"platform": self._machine.platform}
+        fields = machine_fields(self._machine, profile)
         if part.graph is not None:
             fields["source_sha256"] = part.artifacts[part.graph].resolve().name  # blobs are named by their digest
-        if profile.gpu and self._machine.gpus:
-            gpu = self._machine.gpus[0]
-            fields |= {"gpu_name": gpu.name, "compute_capability": gpu.compute_capability}
-        if profile.name.startswith(TENSORRT) and self._machine.tensorrt:
-            fields["builder"] = f"{TENSORRT_BUILDER} {self._machine.tensorrt}"
         return fields
 
     def _asked_for(self, part: RuntimeModel, name: str) -> Variant:

@@ -110,5 +110,5 @@ def import_engines(origin: Annotated[Path, typer.Argument(metavar="ARCHIVE.tar",
         console.print(
             f"imported {engine.key.digest[:12]}: {engine.key.triton_model} {engine.key.profile}", markup=False
         )
-        for difference in engine.key.differences(inspection.facts_of(machine)):
+        for difference in engine.key.differences(inspection.facts_of(machine, engine.key)):
             console.print(f"  not for this machine: {difference}", markup=False)

@@ -62,7 +62,7 @@ def measure(
                 if onnxruntime_python is not None and engine.key.profile.startswith("onnxruntime-cuda"):
                     graph = engine.path(GRAPH_FILE)
                     rows += measure_onnxruntime(one.triton_model, graph, samples, onnxruntime_python, workplace)
-                if not engine.key.shapes or engine.key.differences(inspection.facts_of(machine)):
+                if not engine.key.shapes or engine.key.differences(inspection.facts_of(machine, engine.key)):
                     continue
                 name = engine.key.builder.partition(" ")[0]
                 rows += measure_engine(

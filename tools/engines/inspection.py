@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from services.common.engines import TENSORRT, Engine
+from services.common.engines import Engine, EngineKey
 from services.common.machine import Machine
 from services.common.manifest import Manifest
 from services.common.model_store import ModelStore, sha256_of
+from services.common.profile_choice import machine_fields
+from services.common.profiles import parse_profile
 from tools.engines import verify
 from tools.engines.builders import open_builder
 from tools.engines.configurations import configuration
@@ -37,7 +39,7 @@ def inspect(
         proven += ", tensors as in the contract"
     if not engine.key.shapes:
         return proven
-    if differences := engine.key.differences(facts_of(machine)):
+    if differences := engine.key.differences(facts_of(machine, engine.key)):
         return f"{proven}; not for this machine: {'; '.join(differences)}"
     if not machine.gpus:
         return f"{proven}; {verify.not_run(machine)['reason']}"
@@ -46,15 +48,10 @@ def inspect(
     return f"{proven}; {_run(engine, origin, python, interpreter, workplace)}"
 
 
-def facts_of(machine: Machine) -> dict[str, str]:
-    """Return the fields of a key that a machine knows of itself; without a GPU only the platform."""
-    facts = {"platform": machine.platform}
-    if machine.gpus:
-        facts["compute_capability"] = machine.gpus[0].compute_capability
-        facts["gpu_name"] = machine.gpus[0].name
-    if machine.tensorrt:
-        facts["builder"] = f"{TENSORRT} {machine.tensorrt}"
-    return facts
+def facts_of(machine: Machine, key: EngineKey) -> dict[str, str]:
+    """Return the fields of this key that a machine knows of itself; only the platform for an unknown profile."""
+    profile = parse_profile(key.profile)
+    return {"platform": machine.platform} if profile is None else machine_fields(machine, profile)
 
 
 def _run(engine: Engine, origin: Subject, python: Path | None, interpreter: Interpreter, workplace: Path) -> str:

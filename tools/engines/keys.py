@@ -14,6 +14,8 @@ from tools.engines.tensorrt import HARDWARE_COMPATIBILITY, RTX_COMPUTE_CAPABILIT
 
 STORE_GRAPH = "the graph of the store"
 """Recipe of a profile that executes the graph as it is."""
+CPU_INTEGERS = "cpu-int8"
+"""The precision whose graphs are for CPUs that multiply exactly what they were made for."""
 _GIB = 1 << 30
 
 
@@ -56,7 +58,9 @@ class Target:
         common = {"triton_model": triton_model, "profile": profile, "source_sha256": sha256_of(source)}
         name = self.builder.partition(" ")[0]
         if not name:
-            return EngineKey(**common)
+            bits = self.machine.weight_bits
+            capability = ("int8" if bits == 8 else f"int{bits}+") if precision_of(profile) == CPU_INTEGERS else ""
+            return EngineKey(**common, compute_capability=capability)
         flags = f"aux-streams=0,level={self.options.optimization_level},strongly-typed"
         flags += f",workspace={self.options.workspace_bytes / _GIB:g}GiB"
         bound = {"shapes": shapes, "builder": self.builder, "builder_flags": flags, "platform": self.machine.platform}

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from services.common.cpu import weight_bits
 from services.common.model_store import sha256_of
 from services.common.settings import REPOSITORY_ROOT
 from tools.cli.console import Problem
@@ -117,7 +118,7 @@ class _Work:
         """Quantise in this process."""
         from tools.engines.recipes import onnxruntime_int8  # noqa: PLC0415 - needs onnx, which serving does not
 
-        bits = onnxruntime_int8.weight_bits()
+        bits = weight_bits()
         batches = self._batches() if self.recipe.calibrated else []
         job = onnxruntime_int8.Job(self.subject.graph, self.made, self.recipe, bits, self.show)
         try:

@@ -200,6 +200,18 @@ def test_a_foreign_or_stale_engine_is_refused_by_the_field(place, key, field):
     assert place.chosen(part, machine=WITH_GPU) == {"a": "cpu-fp32"}
 
 
+def test_an_engine_for_cpus_with_exact_integers_is_refused_on_others(place):
+    part = place.part("a")
+    older = Machine("linux-x86_64", 16 << 30, backends=frozenset({"python"}), weight_bits=7)
+    place.engine("a", compute_capability="int8")
+    assert place.chosen(part, profile="cpu-int8") == {"a": "cpu-int8"}
+    with pytest.raises(StartupError, match="compute_capability of the engine is 'int8', of this machine 'int7'"):
+        place.choose(part, machine=older, profile="cpu-int8")
+    place.engine("a", compute_capability="int7+")
+    for machine in (CPU_ONLY, older):
+        assert place.chosen(part, machine=machine, profile="cpu-int8") == {"a": "cpu-int8"}
+
+
 def test_a_damaged_engine_and_one_that_failed_the_gate_are_refused(place):
     part = place.part("a")
     engine = place.engine("a")

@@ -20,8 +20,6 @@ from tools.engines.subjects import Tensors
 LEAST_OPSET, OPSET = 13, 17
 """Scales for each channel need the first; older graphs are raised to the second."""
 STATIC_OPERATORS = ("Conv", "Gemm", "MatMul", "Clip", "Relu", "Add", "MaxPool", "GlobalAveragePool")
-VNNI_FLAGS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
-CPU_INFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +33,6 @@ class Job:
     """Of a weight: 8, or 7 for CPUs without VNNI."""
     show: Callable[[str], None]
     """Takes a line of progress."""
-
-
-def weight_bits(cpu_info: Path = CPU_INFO) -> int:
-    """Return how many bits a weight may have on this CPU: 8 where it has VNNI or is no x86, else 7."""
-    try:
-        lines = cpu_info.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 8
-    flags = next((line for line in lines if line.startswith("flags")), None)
-    return 8 if flags is None or VNNI_FLAGS.intersection(flags.split()) else 7
 
 
 def quantise_dynamic(job: Job) -> None:

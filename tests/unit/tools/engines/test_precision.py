@@ -4,13 +4,13 @@ from pathlib import Path
 import onnx
 import pytest
 
+from services.common.cpu import weight_bits
 from tests.unit.tools.engines.small_graph import calibration as calibration_batches
 from tests.unit.tools.engines.small_graph import save, small_model, small_subject
 from tools.cli.console import Problem
 from tools.engines import calibration
 from tools.engines.interface import interface
 from tools.engines.precision import convert, precision_of
-from tools.engines.recipes.onnxruntime_int8 import weight_bits
 
 
 def _no_environment(extra: str) -> Path:
