@@ -3,8 +3,8 @@
 Busy time alone overstates it: decoding, tokenising and the event loop want their share of the CPU too, and a half-empty
 engine runs otherwise than a full one. So it is bracketed instead:
 
-- while calls come too late although there is a queue, there is more work than can be done, and what gets done is it;
-- while they come in time, it is at least what got done in the last 15 s;
+- where calls come too late although there is a queue, it is no more than what gets done;
+- where they come in time, it is at least what got done in the last 15 s;
 - what neither has told for long fades, and the guess from busy time takes its place: with slots * cost / busy seconds.
 """
 
@@ -17,6 +17,8 @@ HALF_LIFE_LATE_SECONDS = 10.0
 HALF_LIFE_IN_TIME_SECONDS = 600.0
 GUESS_SECONDS = 0.5
 """The guess weighs as much as this many seconds of what was seen."""
+LATE_SHARE = 0.05
+"""More calls than this share may not be late."""
 SEEN_SECONDS = 5.0
 """A window in time weighs at least as much as this many seconds of lateness."""
 
@@ -42,7 +44,7 @@ class _Second:
 
     @property
     def is_late(self) -> bool:
-        return 2 * self.late > self.calls
+        return self.late > LATE_SHARE * self.calls
 
 
 class Capacity:
@@ -102,22 +104,29 @@ class Capacity:
         self._raise(number)
 
     def _learn(self, second: _Second) -> None:
-        """Take a second that is over. The first late one only begins: what was done in it was done in time, too."""
+        """Take a second that is over. The first late one only begins: what was done in it was done in time, too.
+
+        Late calls show that there is too much to do. How much more is done than at the limit, at the price of being
+        late, shows nothing.
+        """
         if not second.is_late:
             self._late_since = None
             return
         if self._late_since is not None and second.done:
             took = second.number - self._late_since
-            self._fade(0.5 ** (took / HALF_LIFE_LATE_SECONDS))
-            self._done += sum(one.done for one in self._seconds if one.number > self._late_since)
-            self._time += took
+            done = sum(one.done for one in self._seconds if one.number > self._late_since)
+            if not self._rate or done / took < self._rate:
+                self._fade(0.5 ** (took / HALF_LIFE_LATE_SECONDS))
+                self._done += done
+                self._time += took
             self._late_since = second.number
         elif self._late_since is None:
             self._late_since = second.number
 
     def _raise(self, number: int) -> None:
         """Hold it to be at least what was done in a whole window in time."""
-        if number - self._window < (self._begun or 0) or any(second.is_late for second in self._seconds):
+        calls, late = (sum(getattr(one, what) for one in self._seconds) for what in ("calls", "late"))
+        if number - self._window < (self._begun or 0) or late > LATE_SHARE * calls:
             return
         shown = sum(second.done for second in self._seconds) / self._window
         if shown > self._rate:

@@ -98,6 +98,26 @@ def test_refusals_are_lateness_and_calls_that_were_not_completed_are_no_work(loa
     assert load.capacity == pytest.approx(60, rel=0.2)
 
 
+def test_what_more_is_done_at_the_price_of_being_late_does_not_count(load, clock):
+    for _ in range(20):
+        a_second(load, clock, calls=8, took=0.1)  # in time, 80 a second
+    for _ in range(30):
+        a_second(load, clock, calls=9, took=1.0)
+    at_the_limit = load.capacity
+    for _ in range(30):
+        a_second(load, clock, calls=15, took=3.0)
+    assert at_the_limit == pytest.approx(90, rel=0.1)
+    assert load.capacity == pytest.approx(at_the_limit, rel=0.05)
+    assert load.saturation() > 1.5
+
+
+def test_one_late_call_in_thirty_is_within_the_objective(load, clock):
+    for _ in range(20):
+        a_second(load, clock, calls=29, took=0.1)
+        load.ended(10, 9.0, completed=True, crowded=True)
+    assert load.capacity == pytest.approx(300, rel=0.05)
+
+
 def test_work_in_units_nobody_guessed_at_counts_by_itself(clock):
     load = Load(1, clock, Objective(0.1))
     for _ in range(15):
