@@ -2,6 +2,7 @@
 """Scale to zero: calls are held for a service that nobody serves yet, for as long as they may wait."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,8 @@ import httpx
 import pytest
 
 from services.common.triton import service_pb2, service_pb2_grpc
+from services.gateway import backends
+from services.gateway.resolution import Endpoint, resolve
 from tests.integration.gateway.fake_embedding import MODEL, TRITON_MODEL, FakeEmbedding
 from tests.integration.gateway.fake_llm import FakeLlm
 from tests.integration.gateway.fake_vision import FakeVision
@@ -76,6 +79,26 @@ async def test_a_request_waits_for_a_service_that_was_never_there() -> None:
         async with FakeEmbedding().running(port):
             assert (await call).status_code == 200
         assert held(gateway) == 0
+
+
+async def test_a_request_waits_for_a_name_that_nobody_knows_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A headless Service without pods: its name is unknown until there is one."""
+    known: list[str] = []
+
+    async def resolved(_: object) -> frozenset[Endpoint]:
+        if not known:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return await resolve(known)
+
+    monkeypatch.setattr(backends, "resolve", resolved)
+    async with (
+        FakeEmbedding().running() as fake,
+        running("llm:50061", embedding_hold_seconds=60, resolve_seconds=0.05) as gateway,
+    ):
+        call = asyncio.create_task(gateway.embed())
+        await until(lambda: held(gateway) == 1, "the call to be held")
+        known.append(fake.address)
+        assert (await call).status_code == 200
 
 
 async def test_at_the_deadline_of_the_request_it_is_503_with_a_time_to_come_back() -> None:
