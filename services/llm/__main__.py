@@ -24,18 +24,20 @@ from services.llm.generation import Generator
 from services.llm.grammars import Grammars
 from services.llm.instruments import Instruments
 from services.llm.messages import Messages
-from services.llm.model import LanguageModel, contracts
+from services.llm.model import INPUT_IDS, LanguageModel, contracts
 from services.llm.plans import Planner
 from services.llm.repository import Place, runtime_models
 from services.llm.servicer import SERVICE_NAME, LlmServicer, Served
 from services.llm.settings import LlmSettings
 from services.llm.tokenizer import TextTokenizer
-from services.llm.vllm_model import BACKEND, VllmModel
+from services.llm.vllm_model import BACKEND, TEXT_INPUT, VllmModel
 from services.llm.vllm_model import contract as vllm_contract
 from services.llm.vllm_spelling import Spelling
 from services.llm.warm_up import prove, warm_up
 
 TEMPLATE = "chat_template.jinja"
+BYTES_OF_A_TOKEN = 8
+"""Of a prompt spelled for vLLM, separators included."""
 
 
 def main() -> int:
@@ -136,8 +138,13 @@ def _template(files: Mapping[str, Path], tokenizer: TextTokenizer, facts: LlmFac
 
 
 def _tokens(request: Any) -> float:
-    """Return the prompt tokens of a raw KServe request."""
-    return float(max((tensor.shape[0] for tensor in request.inputs if tensor.name == "input_ids"), default=1))
+    """Return the prompt tokens of a raw KServe request; those of a text by its length."""
+    for position, tensor in enumerate(request.inputs):
+        if tensor.name == INPUT_IDS:
+            return float(tensor.shape[0])
+        if tensor.name == TEXT_INPUT and request.raw_input_contents:
+            return max(1.0, len(request.raw_input_contents[position]) / BYTES_OF_A_TOKEN)
+    return 1.0
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ class SafetensorsFolder:
         self._entries = {
             name: (path, start, entry)
             for path in sorted(folder.glob("*.safetensors"))
-            for name, start, entry in _header(path)
+            for name, start, entry in header(path)
         }
         self.shape = self._shape()
 
@@ -144,10 +144,12 @@ class SafetensorsFolder:
         return np.asarray(values.reshape(entry["shape"]))
 
 
-def _header(path: Path) -> list[tuple[str, int, dict[str, Any]]]:
+def header(path: Path) -> list[tuple[str, int, dict[str, Any]]]:
     """Return name, start of all data and entry of each tensor in a file."""
     with path.open("rb") as file:
         (size,) = struct.unpack("<Q", file.read(8))
+        if size > path.stat().st_size:
+            raise ValueError(f"{path.name} is no safetensors file")
         entries = json.loads(file.read(size))
     return [(name, 8 + size, entry) for name, entry in entries.items() if name != "__metadata__"]
 

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from services.common.manifest import LlmFacts
 from tests.unit.tools.export.llm.tiny_llama import VOCABULARY, tensors, write_gguf
+from tools.export.llm.bfloat16_weights import write_weights
 from tools.export.llm.gguf_file import GgufFile
 from tools.export.llm.graph import RandomWeights, build
 from tools.export.llm.parity import prove
@@ -43,6 +45,41 @@ def artifacts(tmp_path: Path) -> dict[str, Path]:
 
 def test_what_was_exported_keeps_the_contract(artifacts: dict[str, Path]) -> None:
     check_llm(FACTS, artifacts)
+
+
+@pytest.fixture
+def with_vllm(artifacts: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
+    write_weights(GgufFile(tmp_path / "tiny.gguf"), tmp_path / "weights")
+    (tmp_path / "description").write_text(json.dumps({"vocab_size": VOCABULARY}))
+    return {**artifacts, "vllm.safetensors": tmp_path / "weights", "vllm_config.json": tmp_path / "description"}
+
+
+def test_weights_for_vllm_keep_the_contract(with_vllm: dict[str, Path]) -> None:
+    check_llm(FACTS, with_vllm)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "cut short"),
+        (lambda path: path.write_bytes(b"garbage, a lot of it"), "not of a Llama-like network"),
+        (lambda path: path.write_bytes(b""), "not of a Llama-like network"),
+        (lambda path: path.write_bytes(path.read_bytes().replace(b'"BF16"', b'"F160"', 1)), "not in bfloat16"),
+        (lambda path: path.write_bytes(path.read_bytes().replace(b"embed_tokens", b"embed_tokenz")), "Llama-like"),
+    ],
+)
+def test_damaged_weights_for_vllm_are_refused(
+    with_vllm: dict[str, Path], spoil: Callable[[Path], None], reason: str
+) -> None:
+    spoil(with_vllm["vllm.safetensors"])
+    with pytest.raises(ContractError, match=reason):
+        check_llm(FACTS, with_vllm)
+
+
+def test_weights_for_vllm_need_their_description(with_vllm: dict[str, Path]) -> None:
+    del with_vllm["vllm_config.json"]
+    with pytest.raises(ContractError, match=r"without vllm_config\.json"):
+        check_llm(FACTS, with_vllm)
 
 
 def alter(case: dict[str, Any]) -> None:

@@ -201,3 +201,31 @@ def test_an_unknown_exporter(preparation: Preparation, model: Model) -> None:
     unknown = model.model_copy(update={"artifacts": {"model.onnx": Artifact(exporter="magic")}})
     with pytest.raises(Problem, match="there is no exporter 'magic'"):
         preparation.fetch([unknown])
+
+
+def test_what_one_backend_alone_needs_is_made_when_asked_for(
+    preparation: Preparation, model: Model, builds: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[list[str]] = []
+
+    def write(out: Path) -> None:
+        write_artifacts(out)
+        (out / "extra.bin").write_bytes(b"extra")
+
+    def asked_for() -> list[str]:
+        return made[-1][made[-1].index("--artifacts") + 1 :]
+
+    monkeypatch.setattr(preparation_module, "run", exporter(write, made))
+    extra = {"extra.bin": Artifact(exporter="sentence-encoder", backend="other")}
+    both = model.model_copy(update={"artifacts": {**model.artifacts, **extra}})
+    preparation.fetch([both])
+    assert asked_for() == ["model.onnx", "selftest.json"]
+    assert is_complete(preparation.store, both)
+    assert not is_complete(preparation.store, both, ["other"])
+    wanting = replace(preparation, backends=("other",))
+    assert wanting.fetch([both]) == [both]
+    assert asked_for() == ["model.onnx", "selftest.json", "extra.bin"]
+    assert wanting.fetch([both]) == []
+    assert len(made) == 2
+    preparation.export(both)
+    assert is_complete(preparation.store, both, ["other"]), "it is kept"
