@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.common.engines import EngineKey, canonical_json
+from services.common.triton import model_config_pb2
 from tools.cli.console import Problem
 from tools.engines import lint, verify
-from tools.engines.configurations import configuration
 from tools.engines.keys import Target, converted, needs_builder
 from tools.engines.precision import PrecisionReport
 from tools.engines.publish import EnginePublisher
@@ -118,9 +118,7 @@ class _Composition:
 
         pipeline, scratch = self.pipeline, self.scratch / part.name
         scratch.mkdir()
-        config = configuration(
-            pipeline.manifest.model(self.subject.model_id), self.subject.triton_model, self.key.profile
-        )
+        config = model_config_pb2.ModelConfig(name=part.subject.triton_model)  # no model of Triton by itself
         profiles = part.profiles if self.compiled else ()
         work = _Work(part.subject, self.key.profile, config, profiles, self.key, scratch, time.monotonic())
         stages = list(Stage)

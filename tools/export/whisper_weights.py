@@ -51,6 +51,8 @@ def read_network(folder: Path) -> Network:
         with (folder / "model.bin").open("rb") as file:
             tensors = _tensors(file)
         heads = json.loads((folder / "config.json").read_text(encoding="utf-8"))["alignment_heads"]
+        if any(name.endswith("/weight_scale") for name in tensors):
+            raise ExportRefusedError("model.bin has quantised weights; graphs are made of those in 16 or 32 bits")
         network = _network(tensors, tuple((int(layer), int(head)) for layer, head in heads))
     except (struct.error, KeyError, ValueError, IndexError) as error:
         raise ExportRefusedError(f"model.bin or config.json is damaged or cut short ({error})") from error

@@ -43,9 +43,11 @@ class LogitRules:
         last, before = is_time[:, -1], is_time[:, -2:][:, 0]
         logits[last & before, first:] = -np.inf
         logits[last & ~before, : self.special.end_of_text] = -np.inf
-        latest = texts.max(axis=1, keepdims=True)  # time stamps are the highest ids and only rise
+        latest = texts.max(axis=1)  # time stamps are the highest ids and only rise
+        # that which ends a segment comes after the one which began it; only the next segment may begin with the same
+        earliest = np.where(last & ~before, latest, latest + 1)[:, None]
         times = logits[:, first:]
-        times[np.arange(first, first + times.shape[1]) < latest] = -np.inf
+        times[np.arange(first, first + times.shape[1]) < earliest] = -np.inf
         highest = logits.max(axis=1, keepdims=True)
         with np.errstate(divide="ignore"):
             all_times = np.log(np.exp(times - highest).sum(axis=1)) + highest[:, 0]
