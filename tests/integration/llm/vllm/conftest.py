@@ -47,7 +47,7 @@ def store_for_vllm(store: ModelStore, folder: Path) -> ModelStore:
     return made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def service(store: ModelStore, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ServiceProcess]:
     state = tmp_path_factory.mktemp("vllm")
     stand_in(state, store)
@@ -59,7 +59,7 @@ async def service(store: ModelStore, tmp_path_factory: pytest.TempPathFactory) -
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def channel(service: ServiceProcess) -> AsyncIterator[grpc.aio.Channel]:
     async with service.channel() as open_channel:
         yield open_channel
