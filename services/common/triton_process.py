@@ -27,6 +27,7 @@ import psutil
 from services.common.ports import free_ports
 from services.common.server import StartupError
 from services.common.settings import child_environment
+from services.common.shared_memory import SHARED_MEMORY, check_shared_memory
 from services.common.tether import tethered
 from services.common.triton import TritonClient
 
@@ -53,7 +54,6 @@ POLL_SECONDS = 0.25
 LOG_LINE_BYTES = 1 << 20
 _NEVER_BY_ITSELF = 2**31 - 1
 """Triton samples one in so many requests; those with a `traceparent` always."""
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +148,7 @@ class TritonProcess:
 
         Raises StartupError with Triton's own reason when it does not become ready.
         """
+        check_shared_memory()
         binary = find_binary(self._work)
         try:
             process = await self._start(binary)
