@@ -37,7 +37,7 @@ class EngineWatch:
                 finally:
                     self._open.discard(scope)
         except TimeoutError:
-            raise _dead() from None
+            raise engine_died() from None
 
     async def run(self, seconds: float) -> None:
         """Ask every so many seconds, for ever."""
@@ -79,7 +79,8 @@ def work(statistics: Statistics) -> float:
     return statistics.prompt_tokens - statistics.cached_tokens + statistics.generated_tokens
 
 
-def _dead() -> ServiceError:
+def engine_died() -> ServiceError:
+    """Return what callers are told of an engine that died."""
     return ServiceError(
         Kind.UNAVAILABLE, "the engine died; it is being restarted", code="engine_unavailable", retry_after=2.0
     )

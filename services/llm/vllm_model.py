@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from services.common.contract import Contract, Tensor
 from services.common.errors import Kind, ServiceError, invalid
 from services.common.triton import TritonClient, service_pb2
+from services.llm.engine_statistics import engine_died
 from services.llm.model import CONTINUES, ENDED, LIMITED, LanguageModel, Statistics, Step
 from services.llm.settings import LlmSettings
 from services.llm.vllm_spelling import Spelling
@@ -116,7 +117,7 @@ class VllmModel(LanguageModel):
                 yield step
 
     async def _statistics(self) -> Statistics:
-        """Count for the engine; it counts as dead when streams are open and nothing at all comes for too long."""
+        """Count for the engine; it counts as dead when it is unloaded, or open streams get nothing for too long."""
         silence, counts = self._settings.engine_silence_seconds, self._counts
         if counts.running + counts.waiting == 0:
             self._heard = time.monotonic()
@@ -125,7 +126,8 @@ class VllmModel(LanguageModel):
             raise ServiceError(Kind.DEADLINE_EXCEEDED, f"nothing came from the engine for {silence:g} s")
         request = service_pb2.ModelReadyRequest(name=self.name)
         if not (await self._triton.call("ModelReady", request, silence)).ready:
-            raise ServiceError(Kind.UNAVAILABLE, "the engine is not ready")
+            self._triton.report_hang("the vLLM backend has unloaded its engine")  # as it does with one that is dead
+            raise engine_died()
         return Statistics(**asdict(counts))
 
     def _inputs(self, ids: Sequence[int], options: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
@@ -190,12 +192,7 @@ class VllmModel(LanguageModel):
         if any(sign in fault.message for sign in _SIGNS_OF_A_DEAD_ENGINE):
             _log.error("the engine of %s died: %s", self.name, fault)
             self._triton.report_hang("the vLLM engine died")
-            raise ServiceError(
-                Kind.UNAVAILABLE,
-                "the engine died; it is being restarted",
-                code="engine_unavailable",
-                retry_after=2.0,
-            ) from fault
+            raise engine_died() from fault
         if constrained and fault.kind is Kind.INTERNAL and "grammar" in fault.message.lower():
             raise invalid("format", f"format: the engine cannot follow it: {fault.message}") from fault
         raise fault

@@ -204,7 +204,9 @@ async def test_open_streams_from_which_nothing_comes_are_a_hang(monkeypatch):
     await answer.aclose()
 
 
-async def test_a_model_that_is_not_ready_is_unavailable():
+async def test_an_engine_that_the_backend_has_unloaded_is_dead():
+    triton = Triton(ready=False)
     with pytest.raises(ServiceError) as caught:
-        await model(Triton(ready=False)).statistics()
+        await model(triton).statistics()
     assert caught.value.kind is Kind.UNAVAILABLE
+    assert len(triton.hangs) == 1
