@@ -66,6 +66,11 @@ def all_containers(built: tuple[Object, ...]) -> Iterator[tuple[str, Object]]:
         yield from ((name, container) for container in containers(pod))
 
 
+def of_pods(autoscaler: Object) -> set[str]:
+    """The metrics of pods that a HorizontalPodAutoscaler asks for."""
+    return {metric["pods"]["metric"]["name"] for metric in autoscaler["spec"]["metrics"] if "pods" in metric}
+
+
 def dockerfile_value(path: Path, pattern: str) -> str:
     found = re.findall(pattern, path.read_text(), re.MULTILINE)
     assert found, f"{pattern} in {path}"
@@ -208,10 +213,10 @@ def test_metrics_that_scale_are_exported(component: str) -> None:
     named: set[str] = set()
     built = with_components("base", component)
     for found in of_kind(built, "HorizontalPodAutoscaler").values():
-        named |= {metric["pods"]["metric"]["name"] for metric in found["spec"]["metrics"]}
+        named |= of_pods(found)
     for found in of_kind(built, "ScaledObject").values():
-        for trigger in found["spec"]["triggers"]:
-            named |= set(re.findall(r"([a-z_]+)\{", trigger["metadata"]["query"]))
+        for query in values(found["spec"]["triggers"], "query"):
+            named |= set(re.findall(r"([a-z_]+)\{", query))
     assert named
     assert named <= documented
 
@@ -219,20 +224,25 @@ def test_metrics_that_scale_are_exported(component: str) -> None:
 def test_the_adapter_serves_the_metrics_that_scale() -> None:
     rules = yaml.safe_load((K8S / "components" / "autoscaling-prometheus-adapter" / "adapter-rules.yml").read_text())
     served = {rule["name"]["as"] for rule in rules["rules"]}
-    wanted = {
-        metric["pods"]["metric"]["name"]
-        for found in of_kind(overlay("cpu"), "HorizontalPodAutoscaler").values()
-        for metric in found["spec"]["metrics"]
-    }
-    assert wanted == served
+    autoscalers = of_kind(overlay("cpu"), "HorizontalPodAutoscaler")
+    assert set().union(*map(of_pods, autoscalers.values())) == served
+
+
+def test_the_gateway_scales_on_the_one_cpu_that_it_can_use() -> None:
+    for name in ("cpu", "keda"):
+        (container,) = pod_of(of_kind(overlay(name), "Deployment")["gateway"])["containers"]
+        assert container["resources"]["requests"]["cpu"] == "1"
+    utilization = [*values(of_kind(overlay("cpu"), "HorizontalPodAutoscaler")["gateway"], "averageUtilization")]
+    trigger = of_kind(overlay("keda"), "ScaledObject")["gateway"]["spec"]["triggers"][-1]
+    assert (trigger["type"], [int(trigger["metadata"]["value"])]) == ("cpu", utilization)
 
 
 def test_keda_asks_for_jobs_and_services_that_prometheus_knows() -> None:
     monitors = of_kind(overlay("keda"), "PodMonitor")
     assert {it["spec"]["jobLabel"] for it in monitors.values()} == {"app.kubernetes.io/component"}
     for name, found in of_kind(overlay("keda"), "ScaledObject").items():
-        for trigger in found["spec"]["triggers"]:
-            labels: dict[str, Any] = dict(re.findall(r'(\w+)="([^"]*)"', trigger["metadata"]["query"]))
+        for query in values(found["spec"]["triggers"], "query"):
+            labels: dict[str, Any] = dict(re.findall(r'(\w+)="([^"]*)"', query))
             assert labels.pop("namespace") == "flotilla"
             assert labels in ({"job": name}, {"service": name})
 
