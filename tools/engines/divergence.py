@@ -19,7 +19,7 @@ DEQUANTISED = "_DequantizeLinear_Output"
 """What quantisers add to a tensor's name where they return to floats. An activation merged into the node before it
 is there in this form only."""
 JUMP = 4.0
-LEAST_ERROR = 0.02
+LEAST_ERROR = 0.1
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +120,10 @@ class _Work:
         from tools.engines.recipes import onnxruntime_int8  # noqa: PLC0415 - needs onnx, which serving does not
 
         bits = weight_bits()
-        batches = self._batches() if self.recipe.calibrated else []
+        batches = self._batches()
         job = onnxruntime_int8.Job(self.subject.graph, self.made, self.recipe, bits, self.show)
         try:
-            if self.recipe.calibrated:
+            if batches:
                 onnxruntime_int8.quantise_static(job, batches)
             else:
                 onnxruntime_int8.quantise_dynamic(job)
@@ -147,8 +148,10 @@ class _Work:
         return _words(self.recipe, facts["versions"]), calibration.digest(batches)
 
     def _batches(self) -> list[Tensors]:
+        if self.recipe.batches == 0:
+            return []
         self.show("preparing the calibration data")
-        return list(self.subject.calibration())
+        return list(islice(self.subject.calibration(), self.recipe.batches))
 
 
 def _words(recipe: Recipe, versions: dict[str, str], **settings: object) -> str:

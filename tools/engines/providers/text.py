@@ -74,7 +74,9 @@ def _lines_to_read(reader: Reader) -> Iterator[Tensors]:
 def _calibration_lines(reader: Reader) -> Iterator[list[Pixels]]:
     find = open_graph(reader.det)
     for pixels in calibration_pages(CALIBRATION_PAGES):
-        yield _lines(page_of(pixels), find)[0]
+        lines = _lines(page_of(pixels), find)[0]
+        if lines:
+            yield lines
 
 
 def _evaluate_finding(reader: Reader, reference: Run, candidate: Run) -> tuple[Metric, ...]:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 
+import numpy as np
 import onnx
+from onnx import numpy_helper
 
+INFINITE, LARGEST = 1e30, np.float32(60_000)
+"""From the first on a constant means infinity; the second is in the range of half precision."""
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
@@ -37,3 +41,17 @@ def name_nodes(graph: onnx.GraphProto) -> None:
         if not node.name:
             name = f"{node.op_type}_{number}"
             node.name = name if name not in taken else f"{name}_of_{node.output[0]}"
+
+
+def fit_half_precision(graph: onnx.GraphProto) -> None:
+    """Bring constants that stand for infinity, as attention masks add them, into the range of half precision.
+
+    There they would be infinite, and a mask that is multiplied by zero no number.
+    """
+    inside = [attribute.t for node in graph.node if node.op_type == "Constant" for attribute in node.attribute]
+    for constant in [*graph.initializer, *inside]:
+        if constant.data_type != onnx.TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(constant)
+        if values.size and np.abs(values).max() >= INFINITE:
+            constant.CopyFrom(numpy_helper.from_array(np.clip(values, -LARGEST, LARGEST), constant.name))

@@ -2,9 +2,10 @@
 
     python -m tools.engines.recipes.modelopt_command --graph FILE --calibration FILE.npz --out FILE --request JSON
 
-The request: {"precision": "fp16" | "int8" | "fp8", "calibration": "max" | "entropy", "keep": [patterns of names of
-nodes]}. Writes lines of progress to stdout and the versions used beside the graph (.json); one line on stderr and exit
-code 3 when the quantiser refuses the graph.
+The request: {"precision": "fp16" | "int8" | "fp8", "calibration": "max" | "entropy", "operators": "types of nodes to
+quantise; empty: all that can be", "keep": [patterns of names of nodes that stay as they are]}. Writes lines of progress
+to stdout and the versions used beside the graph (.json); one line on stderr and exit code 3 when the quantiser refuses
+the graph.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 import onnx
 
 from tools.engines.calibration import load
-from tools.engines.recipes.graph_nodes import matching, name_nodes
+from tools.engines.recipes.graph_nodes import fit_half_precision, matching, name_nodes
 from tools.engines.subjects import Tensors
 
 REFUSED = 3
@@ -63,6 +64,7 @@ def convert(graph: Path, calibration: Path, out: Path, request: dict[str, Any], 
     """Write `out`. Raises whatever the quantiser raises."""
     model = onnx.load(graph)
     name_nodes(model.graph)
+    fit_half_precision(model.graph)
     named = scratch / "model.onnx"
     onnx.save(model, named)
     kept = sorted(matching([node.name for node in model.graph.node], request["keep"]))
@@ -100,6 +102,7 @@ def _quantise(
         calibration_method=request["calibration"],
         calibration_eps=["cpu"],
         nodes_to_exclude=kept,
+        op_types_to_quantize=request["operators"].split() or None,
         output_path=str(out),
         high_precision_dtype="fp16",
     )

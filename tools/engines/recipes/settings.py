@@ -25,7 +25,8 @@ class Recipe:
     """Extra of pyproject.toml whose packages it needs in an environment of their own; "": our own are enough."""
     packages: tuple[str, ...] = ()
     """Packages whose versions shape the result."""
-    calibrated: bool = True
+    batches: int | None = None
+    """How many batches of calibration inputs it uses; None: all there are."""
     keep: tuple[str, ...] = ()
     """Patterns (regular expressions) of the names of nodes that stay in floats."""
     options: Mapping[str, str] = field(default_factory=dict)
@@ -33,14 +34,27 @@ class Recipe:
 
 
 _MODELOPT = ("nvidia-modelopt", "onnx", "onnxruntime")
-_AUTOCAST = Recipe("modelopt-autocast-fp16", 1, "engines-precision", _MODELOPT)
-_QDQ_INT8 = Recipe("modelopt-qdq-int8", 1, "engines-precision", _MODELOPT, options={"calibration": "max"})
-_QDQ_FP8 = Recipe("modelopt-qdq-fp8", 1, "engines-precision", _MODELOPT, options={"calibration": "max"})
-_DYNAMIC = Recipe("onnxruntime-dynamic-int8", 1, packages=("onnxruntime",), calibrated=False)
+_AUTOCAST = Recipe("modelopt-autocast-fp16", 1, "engines-precision", _MODELOPT, batches=1)
+_QDQ_INT8 = Recipe(
+    "modelopt-qdq-int8", 1, "engines-precision", _MODELOPT, options={"calibration": "max", "operators": ""}
+)
+_QDQ_FP8 = Recipe(
+    "modelopt-qdq-fp8", 1, "engines-precision", _MODELOPT, options={"calibration": "max", "operators": ""}
+)
+_DYNAMIC = Recipe("onnxruntime-dynamic-int8", 1, packages=("onnxruntime",), batches=0)
 _STATIC = Recipe("onnxruntime-static-int8", 1, packages=("onnxruntime",), options={"calibration": "MinMax"})
 
 _RECIPES: Mapping[str, Recipe] = {"fp16": _AUTOCAST, "int8": _QDQ_INT8, "fp8": _QDQ_FP8, "cpu-int8": _STATIC}
-_FOR_GRAPH: Mapping[tuple[str, str], Recipe] = {("all_minilm_l6_v2", "cpu-int8"): _DYNAMIC}
+# Quantised sums around an encoder's normalisations cost more than they save; its products are the work.
+_MATRICES = {"calibration": "max", "operators": "MatMul Gemm"}
+_SSD_ENDS = ("BoxPredictor_.*", "Conv__6(17|27|29)", r"FeatureExtractor/MobilenetV2/(Conv|expanded_conv)/.*")
+"""The first convolutions, whose channels differ most in range, and the heads that give boxes and scores."""
+_FOR_GRAPH: Mapping[tuple[str, str], Recipe] = {
+    ("all_minilm_l6_v2", "cpu-int8"): _DYNAMIC,
+    ("all_minilm_l6_v2", "int8"): replace(_QDQ_INT8, options=_MATRICES),
+    ("all_minilm_l6_v2", "fp8"): replace(_QDQ_FP8, options=_MATRICES),
+    ("ssd_mobilenet_v2", "cpu-int8"): replace(_STATIC, keep=_SSD_ENDS),
+}
 """Where a graph needs another recipe, or other settings, than the rest."""
 
 

@@ -1,8 +1,10 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from services.common.cpu import weight_bits
 from tests.unit.tools.engines.small_graph import calibration as calibration_batches
@@ -146,3 +148,27 @@ def test_calibration_data_has_a_digest_of_its_content(tmp_path: Path) -> None:
     calibration.save(batches, tmp_path / "data.npz")
     assert calibration.digest(calibration.load(tmp_path / "data.npz")) == calibration.digest(batches)
     assert calibration.digest(reversed(batches)) != calibration.digest(batches)
+
+
+def test_a_mask_of_infinity_fits_half_precision() -> None:
+    model = small_model()
+    lowest = np.array(np.finfo(np.float32).min)
+    model.graph.initializer.append(numpy_helper.from_array(lowest, "mask"))
+    model.graph.node.append(
+        helper.make_node("Constant", [], ["other_mask"], "mask", value=numpy_helper.from_array(-lowest))
+    )
+    before = [numpy_helper.to_array(one) for one in model.graph.initializer[:-1]]
+
+    fit_half_precision(model.graph)
+
+    found = [numpy_helper.to_array(one) for one in model.graph.initializer]
+    assert all((one == other).all() for one, other in zip(before, found, strict=False))
+    assert found[-1] == -60_000
+    assert numpy_helper.to_array(model.graph.node[-1].attribute[0].t) == 60_000
+
+
+def test_what_follows_the_last_weights_is_found() -> None:
+    model = small_model()
+    model.graph.node.append(helper.make_node("Relu", ["logits"], ["positive"], "after/relu"))
+    assert after_the_last_weights(model.graph) == {"after/relu"}
+    assert matching(["layer/first", "layer/second", "first"], ["layer/f.*"]) == {"layer/first"}
