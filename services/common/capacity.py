@@ -59,6 +59,7 @@ class Capacity:
         self._begun: int | None = None
         self._looked = 0
         self._late_since: int | None = None
+        self._between: tuple[float, float] | None = None  # done and taken since the late second before
 
     def worked(self, cost: float, seconds: float) -> None:
         """Count what a slot has done in `seconds`."""
@@ -96,7 +97,7 @@ class Capacity:
         if self._seconds and self._seconds[-1].number >= number - passed:
             self._learn(self._seconds[-1])
         if self._late_since is not None and number - self._late_since > self._window:
-            self._late_since = None  # nothing has ended for long: there was nothing to do
+            self._late_since = self._between = None  # nothing has ended for long: there was nothing to do
         if self._late_since is None:
             self._fade(0.5 ** (passed / HALF_LIFE_IN_TIME_SECONDS))
         while self._seconds and self._seconds[0].number < number - self._window:
@@ -104,24 +105,30 @@ class Capacity:
         self._raise(number)
 
     def _learn(self, second: _Second) -> None:
-        """Take a second that is over. The first late one only begins: what was done in it was done in time, too.
+        """Take a second that is over.
 
-        Late calls show that there is too much to do. How much more is done than at the limit, at the price of being
-        late, shows nothing.
+        Of several late ones in a row the first and the last do not count: in part of them there was less to do.
         """
         if not second.is_late:
-            self._late_since = None
-            return
-        if self._late_since is not None and second.done:
-            took = second.number - self._late_since
-            done = sum(one.done for one in self._seconds if one.number > self._late_since)
-            if not self._rate or done / took < self._rate:
-                self._fade(0.5 ** (took / HALF_LIFE_LATE_SECONDS))
-                self._done += done
-                self._time += took
-            self._late_since = second.number
+            self._late_since = self._between = None
         elif self._late_since is None:
             self._late_since = second.number
+        elif second.done:
+            if self._between is not None:
+                self._lower(*self._between)
+            done = sum(one.done for one in self._seconds if one.number > self._late_since)
+            self._between = done, second.number - self._late_since
+            self._late_since = second.number
+
+    def _lower(self, done: float, took: float) -> None:
+        """Take what was done while calls were late: there was too much to do.
+
+        If that is more than is known to be sustained, it was done at the price of being late and shows nothing.
+        """
+        if not self._rate or done / took < self._rate:
+            self._fade(0.5 ** (took / HALF_LIFE_LATE_SECONDS))
+            self._done += done
+            self._time += took
 
     def _raise(self, number: int) -> None:
         """Hold it to be at least what was done in a whole window in time."""

@@ -111,6 +111,17 @@ def test_what_more_is_done_at_the_price_of_being_late_does_not_count(load, clock
     assert load.saturation() > 1.5
 
 
+def test_the_end_of_a_backlog_is_no_second_in_which_little_could_be_done(load, clock):
+    for _ in range(20):
+        a_second(load, clock, calls=12, took=0.1)
+    for _ in range(15):
+        a_second(load, clock, calls=12, took=1.0)
+    full = load.capacity
+    a_second(load, clock, calls=2, took=1.0)
+    clock.now += 3
+    assert load.capacity == pytest.approx(full, rel=0.01)
+
+
 def test_one_late_call_in_thirty_is_within_the_objective(load, clock):
     for _ in range(20):
         a_second(load, clock, calls=29, took=0.1)
