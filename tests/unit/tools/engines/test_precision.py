@@ -13,6 +13,7 @@ from tools.cli.console import Problem
 from tools.engines import calibration
 from tools.engines.interface import interface
 from tools.engines.precision import convert, precision_of
+from tools.engines.recipes.graph_nodes import after_the_last_weights, fit_half_precision, matching
 
 
 def _no_environment(extra: str) -> Path:
