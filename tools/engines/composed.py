@@ -40,6 +40,8 @@ class ComposedSubject(Subject):
     """Writes the graphs into a folder. Problem when that cannot be done."""
     shapes: Callable[[], tuple[tuple[Profile, ...], ...]]
     """Returns the optimisation profiles of all parts, which the engine's key has in it."""
+    exporter: str
+    """Name and version of what writes the graphs, which the key's recipe ends in."""
 
 
 def run(pipeline: Pipeline, subject: ComposedSubject, profile: str) -> Outcome:
@@ -91,8 +93,9 @@ class _Composition:
             return Outcome(self.subject.triton_model, self.key.profile, stop)
         reports = [one.report for one in made.values() if one.report]
         builds = {name: one.build for name, one in made.items()}
+        key = converted(self.key, reports[0] if reports else None)
         engine = publisher.publish(
-            converted(self.key, reports[0] if reports else None),
+            key.model_copy(update={"recipe": f"{key.recipe}; {self.subject.exporter}"}),
             self.subject.model_id,
             {f"{name}{one.file.suffix}": one.file for name, one in made.items()},
             gate={"passed": True, "parts": {name: one.verdict for name, one in made.items()}},

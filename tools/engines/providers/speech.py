@@ -31,6 +31,8 @@ from tools.export.whisper_weights import read_network
 CORPUS = Path(__file__).parents[1] / "corpus" / "speech.toml"
 PACKAGE = "model_repository.asr.whisper_base.1"
 MODEL, VOCABULARY = "model.bin", "tokenizer.json"
+EXPORTER = "whisper-graphs v1"
+"""A change of what tools/export/whisper_graphs.py writes needs a higher version."""
 FRAMES, MOST_TOKENS = 3000, 128
 CALIBRATION_STEPS = (1, 6, 12)
 """Runs of the decoder that are given to a quantiser: single tokens, as nearly all runs are."""
@@ -135,6 +137,7 @@ def subjects(model: Model, files: Mapping[str, Path]) -> tuple[Subject, ...]:
             _no_single_graph,
             compose=partial(_compose, model, files),
             shapes=partial(_profiles, files),
+            exporter=EXPORTER,
         ),
     )
 
