@@ -217,3 +217,31 @@ async def test_a_full_queue_makes_room_for_a_higher_priority_only(make):
         call._finish.set()
     await asyncio.gather(first.task, urgent.task)
     assert Call.entered == ["", "urgent"]
+
+
+async def test_what_a_call_really_costs_counts_once_it_is_known(make, load):
+    async with make().admit(10.0) as place:
+        place.costs(15.0)
+        place.costs(4.0)
+    assert load.offered_rate * 15 == pytest.approx(4.0)
+
+
+async def test_a_call_that_was_completed_counts_for_capacity_and_one_that_failed_does_not(make, load, monkeypatch):
+    ended = []
+    monkeypatch.setattr(load, "ended", lambda cost, seconds, **how: ended.append((cost, how)) or True)
+    admission = make(concurrency=3)
+    others = [Call(admission), Call(admission)]
+    await turns()
+    async with admission.admit(2.0):
+        pass
+    with pytest.raises(ValueError, match="bad"):
+        async with admission.admit(3.0):
+            raise ValueError("bad")
+    for call in others:
+        await call.finish()
+    assert ended == [
+        (2.0, {"completed": True, "crowded": True}),
+        (3.0, {"completed": False, "crowded": True}),
+        (1.0, {"completed": True, "crowded": True}),
+        (1.0, {"completed": True, "crowded": False}),
+    ]

@@ -49,3 +49,21 @@ def test_a_child_gets_only_what_it_needs(monkeypatch):
     monkeypatch.setenv("SECRET", "s")
     assert child_environment()["CUDA_VISIBLE_DEVICES"] == "1"
     assert "SECRET" not in child_environment()
+
+
+@pytest.mark.parametrize(
+    ("environment", "url"),
+    [
+        ({}, None),
+        ({"EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, "http://c:4318/v1/traces"),
+        ({"EXPORTER_OTLP_ENDPOINT": "http://c:4318/"}, "http://c:4318/v1/traces"),
+        ({"EXPORTER_OTLP_TRACES_ENDPOINT": "http://d/traces"}, "http://d/traces"),
+        ({"EXPORTER_OTLP_ENDPOINT": "http://c:4317", "EXPORTER_OTLP_PROTOCOL": "grpc"}, None),
+        ({"EXPORTER_OTLP_ENDPOINT": "http://c:4318", "TRACES_EXPORTER": "none"}, None),
+        ({"EXPORTER_OTLP_METRICS_ENDPOINT": "http://c:4318"}, None),
+    ],
+)
+def test_tritons_spans_go_where_ours_go_if_that_is_http(monkeypatch, environment, url):
+    for name, value in environment.items():
+        monkeypatch.setenv(f"OTEL_{name}", value)
+    assert ExportSettings().traces_url == url
