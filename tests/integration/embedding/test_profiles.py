@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from flotilla.embedding.v1 import embedding_pb2 as pb
 from flotilla.embedding.v1 import embedding_pb2_grpc
-from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from services.common.engines import EngineCache, EngineKey
+from services.common.manifest import load_manifest
 from services.common.model_store import ModelStore
 from services.common.triton import service_pb2, service_pb2_grpc
 from tests.integration.conftest import MODEL
 from tests.integration.service_process import ServiceProcess
+from tools.engines.precision import convert
 from tools.engines.publish import EnginePublisher
+from tools.engines.subjects import subject
 
 TRITON_MODEL, PROFILE, GRAPH = "all_minilm_l6_v2", "cpu-int8", "model.onnx"
 TEXTS = ("A fleet of small ships", "Ships in a small fleet", "The cook salts the soup")
@@ -23,10 +25,14 @@ TEXTS = ("A fleet of small ships", "Ships in a small fleet", "The cook salts the
 
 @pytest.fixture(scope="session")
 def quantised(model_store: ModelStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The encoder with weights in eight bits."""
+    """The encoder with weights in eight bits, as `flotilla engines build` makes it."""
     path = tmp_path_factory.mktemp("quantised") / GRAPH
-    quantize_dynamic(model_store.artifact(MODEL, GRAPH), path, weight_type=QuantType.QInt8)
+    convert(subject(TRITON_MODEL, load_manifest(), model_store), PROFILE, path, no_environment, lambda _line: None)
     return path
+
+
+def no_environment(extra: str) -> Path:
+    raise AssertionError(f"the recipe asked for the environment {extra}")
 
 
 @pytest.fixture
