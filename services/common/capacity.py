@@ -4,7 +4,7 @@ Busy time alone overstates it: decoding, tokenising and the event loop want thei
 engine runs otherwise than a full one. So it is bracketed instead:
 
 - where calls come too late although there is a queue, it is no more than what gets done;
-- where they come in time, it is at least what got done in the last 15 s;
+- where they come in time, it is at least what got done in the last 10 s;
 - what neither has told for long fades, and the guess from busy time takes its place: with slots * cost / busy seconds.
 """
 
@@ -19,8 +19,10 @@ GUESS_SECONDS = 0.5
 """The guess weighs as much as this many seconds of what was seen."""
 LATE_SHARE = 0.05
 """More calls than this share may not be late."""
+STEADY_SECONDS = 10
+"""What is done in time for so long is sustained; less than saturation looks back on, so that it is known in time."""
 SEEN_SECONDS = 5.0
-"""A window in time weighs at least as much as this many seconds of lateness."""
+"""A stretch in time weighs at least as much as this many seconds of lateness."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Capacity:
     """What one replica sustains, in cost per second."""
 
     def __init__(self, slots: int, window: float) -> None:
-        """`window` is the length, in seconds, of the stretch in time that shows how much is done at least."""
+        """`window` is how many seconds it remembers; late calls that are further apart are not of one overload."""
         self._slots, self._window = slots, int(window)
         self._worked = self._busy = 0.0
         self._done = self._time = 0.0  # seen; older seconds weigh less
@@ -131,11 +133,12 @@ class Capacity:
             self._time += took
 
     def _raise(self, number: int) -> None:
-        """Hold it to be at least what was done in a whole window in time."""
-        calls, late = (sum(getattr(one, what) for one in self._seconds) for what in ("calls", "late"))
-        if number - self._window < (self._begun or 0) or late > LATE_SHARE * calls:
+        """Hold it to be at least what was done in time in the last seconds."""
+        recent = [second for second in self._seconds if second.number >= number - STEADY_SECONDS]
+        calls, late = (sum(getattr(one, what) for one in recent) for what in ("calls", "late"))
+        if number - STEADY_SECONDS < (self._begun or 0) or late > LATE_SHARE * calls:
             return
-        shown = sum(second.done for second in self._seconds) / self._window
+        shown = sum(second.done for second in recent) / STEADY_SECONDS
         if shown > self._rate:
             self._time = max(self._time, SEEN_SECONDS)
             self._done = shown * self._time + GUESS_SECONDS * (shown - (self._guess or shown))
