@@ -19,6 +19,22 @@ def test_a_bad_value_is_one_line_and_exit_2(monkeypatch, capsys):
     assert capsys.readouterr().err.splitlines()[0].startswith("FLOTILLA_LOG_LEVEL='LOUD': ")
 
 
+def test_profiles_of_single_models_are_pairs(monkeypatch, capsys):
+    monkeypatch.setenv("FLOTILLA_EMBEDDING_PROFILES", "a-model=cpu-int8, other = cpu-fp32,")
+    assert load(EmbeddingSettings).profiles == {"a-model": "cpu-int8", "other": "cpu-fp32"}
+    for value, fault in (
+        ("cpu-int8", "is not of the form"),
+        ("=x", "is not of the form"),
+        ("a=x,a=y", "is there twice"),
+    ):
+        monkeypatch.setenv("FLOTILLA_EMBEDDING_PROFILES", value)
+        with pytest.raises(SystemExit):
+            load(EmbeddingSettings)
+        line = capsys.readouterr().err
+        assert line.startswith(f"FLOTILLA_EMBEDDING_PROFILES={value!r}: ")
+        assert fault in line
+
+
 def test_an_empty_variable_counts_as_unset(monkeypatch):
     monkeypatch.setenv("FLOTILLA_EMBEDDING_TRITON_URL", "")
     monkeypatch.setenv("FLOTILLA_MODEL_STORE", "")
