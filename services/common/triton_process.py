@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import os
 import re
 import shutil
 import signal
@@ -264,6 +265,8 @@ class TritonProcess:
         for child in self._children:  # stubs of a killed server
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
+        with contextlib.suppress(ProcessLookupError):  # those of one that died before it was ready
+            os.killpg(process.pid, signal.SIGKILL)
         self._children = []
         self._free_memory()
         if self._logs is not None:
