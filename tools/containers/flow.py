@@ -29,6 +29,7 @@ class Plan:
     services: Sequence[str]
     models_from: Path | None = None
     wheels: Path | None = None
+    build: bool = True
     hurt: bool = True
     air_gap: bool = False
 
@@ -53,10 +54,11 @@ def run(command: Sequence[str], base: str | None, plan: Plan) -> None:
         variables["FLOTILLA_TORCH_INDEX_URL"] = ""
     compose = Compose(command, PROJECT, variables, _overrides(plan))
     wanted = [*plan.services, GATEWAY.name, *([] if plan.models_from else [images.PREPARATION])]
-    seconds = images.build(compose, wanted)
+    if plan.build:
+        seconds = images.build(compose, wanted)
+        images.print_sizes(wanted, seconds)
     for service in wanted:
         images.smoke(service)
-    images.print_sizes(wanted, seconds)
     with _gone_afterwards(compose):
         _fill(compose, plan)
         _try(compose, f"http://127.0.0.1:{http}", plan)
