@@ -22,7 +22,7 @@ def test_the_command_starts_without_what_only_tests_and_checks_need():
     served = {
         Requirement(text).name
         for name, texts in extras.items()
-        if name not in ("test", "check") and not name.startswith("export")
+        if name not in ("test", "check") and not name.startswith(("export", "engines"))
         for text in texts
     }
     names = sorted(MODULES.get(name, name.replace("-", "_")) for name in wanted - served)
