@@ -54,3 +54,22 @@ def test_the_batch_size_is_limited(texts):
     with pytest.raises(ServiceError) as caught:
         check_infer(CONFIG, request(encode(texts), len(texts)))
     assert caught.value.field == "inputs[0].shape"
+
+
+def test_inputs_that_are_optional_may_be_left_out_and_no_others():
+    config = model_config_pb2.ModelConfig(name="m")
+    for name, optional in (("text", False), ("flag", True)):
+        config.input.add(name=name, data_type=model_config_pb2.TYPE_UINT8, dims=[1], optional=optional)
+
+    def check(*names):
+        made = service_pb2.ModelInferRequest(model_name="m", raw_input_contents=[b"1"] * len(names))
+        for name in names:
+            made.inputs.add(name=name, datatype="UINT8", shape=[1])
+        check_infer(config, made)
+
+    check("text")
+    check("flag", "text")
+    for wrong in ((), ("flag",), ("text", "other"), ("text", "text")):
+        with pytest.raises(ServiceError) as caught:
+            check(*wrong)
+        assert caught.value.field == "inputs"
