@@ -30,9 +30,9 @@ HEATMAP, SCALE, OFFSET, LANDMARKS = "heatmap", "scale", "offset", "landmarks"
 SELF_TEST_DISTANCE = 0.02
 """Relative to the length of the expected numbers as one vector; half precision stays below it."""
 SELF_TEST_AGREEMENT = 0.95
-QUANTISED_DISTANCE, QUANTISED_AGREEMENT = 0.5, 0.0
-"""The same for graphs of few bits. How near those are is for the accuracy gate that they passed; what is wrong with a
-runtime (empty tensors, zeros, another graph) still shows, but not who is best among candidates that are much alike."""
+QUANTISED_COSINE = 0.5
+"""Of graphs of few bits only the direction of that vector is looked at. How near they are to the original is for the
+accuracy gate that they passed; what is wrong with a runtime (empty tensors, zeros, another graph) still shows."""
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -103,11 +103,7 @@ class Graph:
         self.weight = 0.0
         """Slot-seconds for each pixel of the input, measured by `warm_up`."""
         self._triton, self._outputs, self._timeout, self._meter = triton, list(contract.outputs), timeout, meter
-        self._tolerance = (
-            (QUANTISED_DISTANCE, QUANTISED_AGREEMENT)
-            if is_quantised(config)
-            else (SELF_TEST_DISTANCE, SELF_TEST_AGREEMENT)
-        )
+        self._difference = _turned if is_quantised(config) else _difference
 
     async def run(self, pixels: Pixels) -> Outputs:
         """Return the outputs, first dimension batch, for `pixels` [batch, height, width, 3]."""
@@ -122,7 +118,7 @@ class Graph:
         with np.load(selftest) as samples:
             outputs = await self.run(samples[f"in:{PIXELS}"])
             for name, found in outputs.items():
-                if fault := _difference(found, samples[f"out:{name}"], *self._tolerance):
+                if fault := self._difference(found, samples[f"out:{name}"]):
                     raise StartupError(f"self-test: '{name}' of '{self.name}' is off ({fault})")
 
     async def warm_up(self, shape: tuple[int, int, int], slots: int) -> None:
@@ -137,16 +133,28 @@ class Graph:
             self.weight = (time.monotonic() - began) / (pixels.size / 3)
 
 
-def _difference(found: NDArray[Any], expected: NDArray[Any], most_distance: float, least_agreement: float) -> str:
+def _difference(found: NDArray[Any], expected: NDArray[Any]) -> str:
     """Return what is off, or nothing. Numbers may differ a little: graphs run in other precisions too."""
     if found.shape != expected.shape:
         return f"shape {found.shape}, not {expected.shape}"
     if found.dtype.kind != "f":
         agreement = float((found == expected).mean())
-        return "" if agreement >= least_agreement else f"{agreement:.1%} of the values agree"
+        return "" if agreement >= SELF_TEST_AGREEMENT else f"{agreement:.1%} of the values agree"
     apart, length = np.linalg.norm(found - expected.astype(np.float64)), np.linalg.norm(expected.astype(np.float64))
     distance = float(apart) / max(float(length), 1e-12)
-    return "" if distance <= most_distance else f"relative distance {distance:.3g}"
+    return "" if distance <= SELF_TEST_DISTANCE else f"relative distance {distance:.3g}"
+
+
+def _turned(found: NDArray[Any], expected: NDArray[Any]) -> str:
+    """Return what is off with the outputs of a graph of few bits, or nothing. Whole numbers pick among near equals."""
+    if found.shape != expected.shape:
+        return f"shape {found.shape}, not {expected.shape}"
+    if found.dtype.kind != "f":
+        return ""
+    one, other = found.astype(np.float64), expected.astype(np.float64)
+    lengths = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
+    cosine = float((one * other).sum()) / max(lengths, 1e-12)
+    return "" if cosine >= QUANTISED_COSINE else f"cosine {cosine:.3g}"
 
 
 async def logits(graph: Graph, pictures: Sequence[Pixels]) -> list[Floats]:

@@ -94,12 +94,18 @@ async def test_the_self_test_compares_numbers_by_distance(tmp_path):
 
 
 async def test_the_self_test_of_few_bits_finds_what_is_broken_only(tmp_path):
-    for factor, good in ((1.2, True), (-1, False), (0, False), (float("nan"), False)):
-        expected = np.float32([[4.5, 4.5 * factor, 4.5, 4.5 * factor]])
-        arrays = {"in:pixels": line(4)[None], "out:characters": np.full((1, 4), 8), "out:confidences": expected}
+    for found, good in (([4, 1, 9, 4], True), ([-4, -4, -4, 4], False), ([0] * 4, False), ([float("nan")] * 4, False)):
+        arrays = {"in:pixels": line(4)[None], "out:characters": [[8] * 4], "out:confidences": np.float32([found])}
         np.savez(tmp_path / "x.npz", **arrays)
         if good:
             await graph(FakeTriton(), "cpu-int8").prove(tmp_path / "x.npz")
         else:
-            with pytest.raises(StartupError, match="distance"):
+            with pytest.raises(StartupError, match="cosine"):
                 await graph(FakeTriton(), "cpu-int8").prove(tmp_path / "x.npz")
+
+
+async def test_the_self_test_of_few_bits_holds_the_shapes(tmp_path):
+    arrays = {"in:pixels": line(4)[None], "out:characters": [[8] * 5], "out:confidences": [[4.5] * 4]}
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(StartupError, match="shape"):
+        await graph(FakeTriton(), "cpu-int8").prove(tmp_path / "x.npz")
