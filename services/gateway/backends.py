@@ -85,9 +85,11 @@ class Backend:
             "rpc.client.call.duration", "Time of a call to a service, by method and status.", SECONDS, "s"
         )
         self._retries = telemetry.counter("flotilla_gateway_retries", "Calls made a second time, by service.")
-        labels = {"service": name}
-        telemetry.gauge("flotilla_gateway_serving", "Addresses that serve.", lambda: len(self._serving()), labels)
-        telemetry.gauge("flotilla_gateway_held", "Calls held for a ready address.", lambda: self._held, labels)
+        if self.deployed:  # of one that is no part of this fleet nobody is to be told that it is away
+            gauge, labels = telemetry.gauge, {"service": name}
+            gauge("flotilla_gateway_serving", "Addresses that serve.", lambda: len(self._serving()), labels)
+            gauge("flotilla_gateway_held", "Calls held for a ready address.", lambda: self._held, labels)
+            gauge("flotilla_gateway_hold_seconds", "How long a call is held.", lambda: limits.hold, labels)
 
     async def start(self) -> None:
         """Resolve the names, begin to connect, and wait a moment for the first answers."""
