@@ -1,10 +1,11 @@
 """The key of an engine that is about to be built, and what of it is known before the graph is converted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from services.common.engines import TENSORRT, TENSORRT_RTX, VERSION_COMPATIBLE, EngineKey
-from services.common.machine import Machine
+from services.common.machine import Machine, numbers
 from services.common.model_store import sha256_of
 from services.common.profiles import parse_profile
 from tools.cli.console import Problem
@@ -29,6 +30,13 @@ class BuildOptions:
     hardware_compatibility: str = HARDWARE_COMPATIBILITY[0]
     optimization_level: int = 3
     compute_capabilities: tuple[str, ...] = RTX_COMPUTE_CAPABILITIES
+
+    def for_profile(self, profile: str) -> Self:
+        """Return the options with the compute capabilities that the profile's data types need: fp8 from 8.9 on."""
+        known = parse_profile(profile)
+        least = numbers(known.compute_capability) if known else ()
+        fitting = tuple(one for one in self.compute_capabilities if numbers(one) >= least)
+        return replace(self, compute_capabilities=fitting)
 
     def check(self, builder: str) -> None:
         """Problem for options that this builder does not have."""
@@ -65,7 +73,8 @@ class Target:
         flags += f",workspace={self.options.workspace_bytes / _GIB:g}GiB"
         bound = {"shapes": shapes, "builder": self.builder, "builder_flags": flags, "platform": self.machine.platform}
         if name == TENSORRT_RTX:
-            return EngineKey(**common, **bound, compute_capability=" ".join(self.options.compute_capabilities))
+            capabilities = self.options.for_profile(profile).compute_capabilities
+            return EngineKey(**common, **bound, compute_capability=" ".join(capabilities))
         return EngineKey(**common, **bound, **self._hardware())
 
     def _hardware(self) -> dict[str, str]:

@@ -185,7 +185,7 @@ class Pipeline:
                 {name: [one.least, one.tuned, one.greatest] for name, one in ranges.items()} for ranges in work.profiles
             ],
             timing_cache=str(EnginePublisher(self.cache).timing_cache(builder, gpu)),
-            **asdict(self.options),
+            **asdict(self.options.for_profile(work.profile)),
         )
         with self._stage(work, Stage.BUILD) as current:
             facts = self.builder.build(request, current.show)
