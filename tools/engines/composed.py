@@ -42,12 +42,19 @@ class ComposedSubject(Subject):
     """Returns the optimisation profiles of all parts, which the engine's key has in it."""
     exporter: str
     """Name and version of what writes the graphs, which the key's recipe ends in."""
+    takers: tuple[str, ...]
+    """The profiles that take such an engine."""
 
 
 def run(pipeline: Pipeline, subject: ComposedSubject, profile: str) -> Outcome:
     """Bring all graphs of a model through the stages. Problem says what stopped it; then nothing is published."""
     from tools.engines.pipeline import BEFORE_BUILD, Outcome, Stage, _check_room  # noqa: PLC0415 - it knows this module
 
+    if profile not in subject.takers:
+        raise Problem(
+            f"'{subject.model_id}' takes no engine in profile '{profile}'",
+            f"choose one of: {', '.join(subject.takers)}",
+        )
     compiled, version = needs_builder(profile), ""
     if compiled and pipeline.stop_after not in BEFORE_BUILD:
         if pipeline.builder is None:

@@ -33,6 +33,7 @@ PACKAGE = "model_repository.asr.whisper_base.1"
 MODEL, VOCABULARY = "model.bin", "tokenizer.json"
 EXPORTER = "whisper-graphs v1"
 """A change of what tools/export/whisper_graphs.py writes needs a higher version."""
+TAKERS = ("tensorrt-fp16", "onnxruntime-cuda-fp16")
 FRAMES, MOST_TOKENS = 3000, 128
 CALIBRATION_STEPS = (1, 6, 12)
 """Runs of the decoder that are given to a quantiser: single tokens, as nearly all runs are."""
@@ -138,6 +139,7 @@ def subjects(model: Model, files: Mapping[str, Path]) -> tuple[Subject, ...]:
             compose=partial(_compose, model, files),
             shapes=partial(_profiles, files),
             exporter=EXPORTER,
+            takers=TAKERS,
         ),
     )
 

@@ -45,7 +45,15 @@ def subject(tmp_path: Path) -> ComposedSubject:
         return found
 
     return ComposedSubject(
-        MODEL, TRITON, weights, samples, never, compose=compose, shapes=lambda: (PROFILES, PROFILES), exporter="toys v1"
+        MODEL,
+        TRITON,
+        weights,
+        samples,
+        never,
+        compose=compose,
+        shapes=lambda: (PROFILES, PROFILES),
+        exporter="toys v1",
+        takers=("tensorrt-fp16", "onnxruntime-cuda-fp16"),
     )
 
 
@@ -85,3 +93,5 @@ def test_it_stops_where_it_is_told_to(tmp_path: Path, subject: ComposedSubject, 
     assert outcome.engine is None and stages == ["lint", "precision fp16"] * 2
     with pytest.raises(Problem, match="no builder was chosen"):
         pipeline(tmp_path, None).run(subject, "tensorrt-fp16")
+    with pytest.raises(Problem, match=r"'whisper-tiny.en' takes no engine in profile 'cpu-int8'"):
+        pipeline(tmp_path, None).run(subject, "cpu-int8")
