@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
+from tools.engines.recipes.graph_nodes import LARGEST
 from tools.engines.sessions import open_graph
 from tools.engines.subjects import Tensors
 
@@ -42,7 +43,9 @@ def first_divergence(reference: Path, candidate: Path, inputs: Tensors) -> Diver
     """
     before, after = onnx.load(reference), onnx.load(candidate)
     theirs = {name for node in after.graph.node for name in node.output}
-    made = {name: node.op_type for node in before.graph.node for name in node.output if name}
+    made = {
+        name: node.op_type for node in before.graph.node for name in node.output if name and node.op_type != "Constant"
+    }
     twins = {name: next((one for one in (name + DEQUANTISED, name) if one in theirs), "") for name in made}
     names = [name for name in made if twins[name]]
     worst, found = 0.0, None
@@ -73,7 +76,8 @@ def _error(old: NDArray[np.generic] | None, new: NDArray[np.generic] | None) -> 
     """Return the relative distance; None for tensors that cannot be compared."""
     if old is None or new is None or old.shape != new.shape or old.dtype.kind != "f" or new.dtype.kind != "f":
         return None
-    exact, near = old.astype(np.float64), new.astype(np.float64)
+    # Masks of infinity are brought into the range of half precision on purpose.
+    exact, near = (np.clip(values.astype(np.float64), -LARGEST, LARGEST) for values in (old, new))
     length = float(np.linalg.norm(exact))
     if length == 0 or not np.isfinite(length):
         return None
