@@ -82,7 +82,8 @@ class Graph:
         """
         weights = np.split(self.weight(f"{source}/weight"), len(parts))
         biases = np.split(self.weight(f"{source}/bias"), len(parts))
-        kinds = {"q": ("query", np.float32(self.network.head_width**-0.5)), "k": ("key", 1), "v": ("value", 1)}
+        scaled, one = np.float32(self.network.head_width**-0.5), np.float32(1)
+        kinds = {"q": ("query", scaled), "k": ("key", one), "v": ("value", one)}
         attention = source.split("/")[-2]
         return [
             self.linear(value, weight * kinds[part][1], bias * kinds[part][1], f"{attention}_{kinds[part][0]}")
