@@ -25,7 +25,7 @@ def lines(text: str) -> list[str]:
 
 def shown(cues: list[Cue]) -> list[tuple[float, list[str]]]:
     """Start and lines of what is shown."""
-    return [(round(cue.start, 3), lines(cue.text)) for cue in cues if lines(cue.text)]
+    return [(round(cue.start * 1000) / 1000, lines(cue.text)) for cue in cues if lines(cue.text)]
 
 
 def test_srt() -> None:
