@@ -61,10 +61,13 @@ def profiles(
 
     Example: tools/flotilla profiles all-minilm-l6-v2
     """
-    logging.disable(logging.CRITICAL)  # the choice logs what the table says
     settings, manifest = _open()
     store, machine = ModelStore(settings.model_store), this_machine()
-    rows = [row for model in _named(manifest, models) for row in _rows(model, store, machine)]
+    logging.disable(logging.CRITICAL)  # the choice logs what the table says
+    try:
+        rows = [row for model in _named(manifest, models) for row in _rows(model, store, machine)]
+    finally:
+        logging.disable(logging.NOTSET)
     if as_json:
         facts = asdict(machine) | {"backends": sorted(machine.backends or ())}
         print(json.dumps({"machine": facts, "profiles": [asdict(row) for row in rows]}, indent=2))

@@ -368,7 +368,7 @@ async def test_no_key_in_any_log_trace_error_or_metric(
     spans, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(spans))
     good = keys.add(models=[MODEL])
-    secrets = [good, "flt_0123456789ab_" + "f" * 64, "sk-something-else"]
+    secrets = [good, "flt_0123456789ab_" + "f" * 64, "sk-something-0f9a8b7c6d"]
     texts = []
     tracer = provider.get_tracer("test")
     async with running(embedding.address, tracer=tracer, keys_file=str(keys.path)) as gateway:
