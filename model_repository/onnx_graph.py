@@ -6,9 +6,13 @@ Tensor names come from the configuration. Its parameters bound what a raw client
   max_pixels      largest height x width (no bound)
   pixels_at_once  a batch with more pixels is run in several parts, which is no slower on one thread and bounds memory
   pixels_kept     after a larger height x width the memory goes back to the system, which costs a few percent
+
+Once nothing has come for IDLE_SECONDS, all memory but the weights goes back.
 """
 
+import ctypes
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +20,8 @@ import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 
 UNBOUNDED = 2**31
+IDLE_SECONDS = 3.0
+_C_LIBRARY = ctypes.CDLL(None)
 
 
 class TritonPythonModel:
@@ -40,6 +46,9 @@ class TritonPythonModel:
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         graph = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
         self.session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        self.least = None
+        self.rest = Rest(self._empty)
+        self.rest.start()
 
     def execute(self, requests):
         """Run all requests as one batch: Triton merges only requests of one shape."""
@@ -50,6 +59,7 @@ class TritonPythonModel:
             return [pb_utils.InferenceResponse(error=error) for _ in requests]
         borders = np.cumsum([len(batch) for batch in batches])[:-1]
         results = [np.split(rows, borders) for rows in self._run(np.concatenate(batches))]
+        self.rest.worked()
         return [
             pb_utils.InferenceResponse(
                 [pb_utils.Tensor(name, rows) for name, rows in zip(self.outputs, parts, strict=True)]
@@ -57,9 +67,20 @@ class TritonPythonModel:
             for parts in zip(*results, strict=True)
         ]
 
+    def finalize(self):
+        """Stop the thread that waits for rest."""
+        self.rest.close()
+
+    def _empty(self):
+        """Give memory back: the arena does it at the end of a run only, so one picture is run."""
+        self.session.run(self.outputs, {self.input: self.least}, self.give_back)
+        _C_LIBRARY.malloc_trim(0)
+
     def _run(self, batch):
         """Return the outputs for a batch, computed as many rows at a time as the configuration allows."""
         pixels = batch.shape[1] * batch.shape[2]
+        if self.least is None or pixels < self.least.shape[1] * self.least.shape[2]:
+            self.least = batch[:1].copy()
         rows = max(1, self.pixels_at_once // pixels)
         options = self.give_back if pixels > self.pixels_kept else None
         parts = [
@@ -80,3 +101,31 @@ class TritonPythonModel:
         if height * width > self.max_pixels:
             return f"{self.input}: {height} x {width} pixels are more than {self.max_pixels}"
         return None
+
+
+class Rest(threading.Thread):
+    """Calls a function once after every stretch of work, when IDLE_SECONDS have passed without any."""
+
+    def __init__(self, act):
+        super().__init__(name="rest", daemon=True)
+        self._act, self._work, self._closed = act, threading.Event(), threading.Event()
+
+    def worked(self):
+        """Say that there was work just now."""
+        self._work.set()
+
+    def close(self):
+        """End the thread."""
+        self._closed.set()
+        self._work.set()
+        self.join()
+
+    def run(self):
+        """Wait for work, then for its end; again and again."""
+        while True:
+            self._work.wait()
+            while self._work.is_set():
+                self._work.clear()
+                if self._closed.wait(IDLE_SECONDS):
+                    return
+            self._act()

@@ -150,7 +150,8 @@ def load(settings: type[_Settings]) -> _Settings:
         prefix = settings.model_config.get("env_prefix", "")
         for fault in error.errors():
             name = "".join(str(part) for part in fault["loc"]).upper()
-            print(f"{prefix}{name}={fault['input']!r}: {fault['msg']}", file=sys.stderr)
+            reason = fault["msg"].removeprefix("Value error, ")
+            print(f"{prefix}{name}={fault['input']!r}: {reason}", file=sys.stderr)
         sys.exit(2)
 
 

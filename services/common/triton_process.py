@@ -46,7 +46,7 @@ _HARMLESS = (
     "pinned system memory",
 )
 
-_SILENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
+_SILENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1"}
 """Engines in Triton report to nobody and fetch nothing."""
 START_SECONDS = 300.0
 STABLE_SECONDS = 60.0

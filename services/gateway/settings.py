@@ -1,6 +1,6 @@
 """Settings of the gateway: `FLOTILLA_GATEWAY_...`."""
 
-from pydantic import Field, field_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.settings import CommonSettings, load
@@ -102,6 +102,17 @@ class GatewaySettings(BaseSettings):
     """Longest time the headers of an HTTP request may take, and a new connection may be silent."""
     send_timeout_seconds: float = Field(default=60.0, gt=0)
     """Longest time an HTTP client may leave what is sent to it unread before its connection is cut."""
+
+    @field_validator("allow_keyless", mode="before")
+    @classmethod
+    def _decided(cls, value: object) -> object:
+        try:
+            return TypeAdapter(bool).validate_python(value)
+        except ValidationError:
+            raise ValueError(
+                "published on that address, everybody who reaches it would be let in; decide: "
+                "FLOTILLA_GATEWAY_ALLOW_KEYLESS=true, or =false with FLOTILLA_GATEWAY_KEYS_FILE (flotilla keys create)"
+            ) from None
 
     @field_validator("image_url_hosts")
     @classmethod

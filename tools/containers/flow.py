@@ -19,6 +19,8 @@ PROJECT = "flotilla-test"
 VOLUME = "flotilla-test-models"
 HEALTHY_SECONDS = 60.0
 IDLE_MIB = 3 * 1024.0
+SETTLING_SECONDS = 15.0
+"""What comes back within it counts as the memory of work that is done: graphs give theirs back after some seconds."""
 MODALITIES = tuple(service.name for service in SERVICES if service is not GATEWAY)
 
 
@@ -113,6 +115,7 @@ def _up(compose: Compose, plan: Plan) -> None:
 
 def _idle(compose: Compose) -> str:
     """Return what is wrong with the memory of the idle fleet, which need not keep the rest from being tried."""
+    time.sleep(SETTLING_SECONDS)
     memory = compose.memory_mib()
     console.print(f"  idle memory: {', '.join(f'{name} {mib:.0f}' for name, mib in sorted(memory.items()))} MiB")
     console.print(f"  idle memory in all: {sum(memory.values()):.0f} MiB")

@@ -44,3 +44,14 @@ def test_a_bad_address_stops_start_up_and_names_the_variable(
     with pytest.raises(SystemExit):
         load(GatewaySettings)
     assert "FLOTILLA_GATEWAY_EMBEDDING_ADDRESSES" in capsys.readouterr().err
+
+
+def test_an_address_for_an_answer_about_keys_says_what_there_is_to_decide(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FLOTILLA_GATEWAY_ALLOW_KEYLESS", "0.0.0.0")
+    with pytest.raises(SystemExit):
+        load(GatewaySettings)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("FLOTILLA_GATEWAY_ALLOW_KEYLESS='0.0.0.0': ")
+    assert "=true, or =false with FLOTILLA_GATEWAY_KEYS_FILE" in line

@@ -3,7 +3,8 @@
 import importlib.util
 import json
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,8 +40,8 @@ def respond(tensors: list[FakeTensor] | None = None, error: FakeError | None = N
 
 
 @pytest.fixture
-def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Return a function that starts the model on a graph that gives the mean of the colours."""
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Give a function that starts the model on a graph that gives the mean of the colours."""
     triton = SimpleNamespace(
         Tensor=FakeTensor,
         TritonError=FakeError,
@@ -59,6 +60,8 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
     (tmp_path / "1").mkdir()
     save(graph, tmp_path / "1" / "model.onnx")
 
+    models = []
+
     def started(**limits: int) -> Any:
         config = {
             "input": [{"name": "pixels"}],
@@ -70,9 +73,12 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
         # The first session that takes denormal numbers for zero makes the thread it is made in do so from then on.
         with ThreadPoolExecutor(1) as apart:
             apart.submit(model.initialize, arguments).result()
+        models.append(model)
         return model
 
-    return started
+    yield started
+    for model in models:
+        model.finalize()
 
 
 def pictures(count: int, height: int = 8, width: int = 8, seed: int = 0) -> np.ndarray:
@@ -107,3 +113,24 @@ def test_a_bad_size_is_the_callers_fault(
     assert response.error.code == FakeError.INVALID_ARG
     with pytest.raises(FakeError, match=message):
         raise response.error
+
+
+def test_once_nothing_comes_memory_is_given_back_by_a_run_of_the_smallest_picture(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, emptied, sizes = start(), threading.Semaphore(0), []
+    monkeypatch.setitem(model.execute.__globals__, "IDLE_SECONDS", 0.01)
+    empty = model.rest._act
+
+    def watched() -> None:
+        sizes.append(model.least.shape)
+        empty()
+        emptied.release()
+
+    monkeypatch.setattr(model.rest, "_act", watched)
+    for side in (64, 8, 16):
+        batch = pictures(2, side, side)
+        (response,) = run(model, batch)
+        emptied.acquire()
+        assert np.allclose(response.outputs["brightness"], batch.mean(axis=3), rtol=1e-5)
+    assert sizes == [(1, 64, 64, 3), (1, 8, 8, 3), (1, 8, 8, 3)]
