@@ -17,7 +17,7 @@ from tools.engines.providers.classification import batches
 from tools.engines.providers.pictures import calibration_views, judging_views
 from tools.engines.subjects import Metric, Run, Subject, Tensors
 
-CALIBRATION_PICTURES, JUDGING_PICTURES = 48, 120
+CALIBRATION_PICTURES, JUDGING_PICTURES = 48, 320
 THRESHOLD, LEEWAY = 0.5, 0.1
 MOST_BOXES = 100
 

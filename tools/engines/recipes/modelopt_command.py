@@ -13,9 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ import numpy as np
 import onnx
 
 from tools.engines.calibration import load
-from tools.engines.recipes.graph_nodes import fit_half_precision, matching, name_nodes
+from tools.engines.recipes.graph_nodes import after_the_last_weights, fit_half_precision, matching, name_nodes
 from tools.engines.subjects import Tensors
 
 REFUSED = 3
@@ -67,14 +68,21 @@ def convert(graph: Path, calibration: Path, out: Path, request: dict[str, Any], 
     fit_half_precision(model.graph)
     named = scratch / "model.onnx"
     onnx.save(model, named)
-    kept = sorted(matching([node.name for node in model.graph.node], request["keep"]))
+    kept = matching([node.name for node in model.graph.node], request["keep"])
     if request["precision"] == "fp16":
-        converted = _autocast(named, calibration, kept, scratch)
+        converted = _autocast(named, calibration, _exactly(kept), scratch)
     else:
-        converted = _quantise(named, calibration, kept, request, scratch)
+        kept |= after_the_last_weights(model.graph)
+        converted = _quantise(named, calibration, _exactly(kept), request, scratch)
+        _declare_shapes(converted.graph, model.graph)
     # Shapes of inner values carry symbols that TensorRT's parser stumbles over; it infers its own.
     del converted.graph.value_info[:]
     onnx.save(converted, out)
+
+
+def _exactly(names: Iterable[str]) -> list[str]:
+    """Return patterns that match these names only: modelopt's match beginnings."""
+    return [f"{re.escape(name)}$" for name in sorted(names)]
 
 
 def _autocast(graph: Path, calibration: Path, kept: list[str], scratch: Path) -> onnx.ModelProto:
@@ -107,6 +115,14 @@ def _quantise(
         high_precision_dtype="fp16",
     )
     return onnx.load(out)
+
+
+def _declare_shapes(graph: onnx.GraphProto, original: onnx.GraphProto) -> None:
+    """Declare the outputs' shapes as the original does: what modelopt infers may have another rank."""
+    shapes = {output.name: output.type.tensor_type.shape for output in original.output}
+    for output in graph.output:
+        if output.name in shapes:
+            output.type.tensor_type.shape.CopyFrom(shapes[output.name])
 
 
 def main() -> int:

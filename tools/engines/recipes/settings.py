@@ -36,10 +36,10 @@ class Recipe:
 _MODELOPT = ("nvidia-modelopt", "onnx", "onnxruntime")
 _AUTOCAST = Recipe("modelopt-autocast-fp16", 1, "engines-precision", _MODELOPT, batches=1)
 _QDQ_INT8 = Recipe(
-    "modelopt-qdq-int8", 1, "engines-precision", _MODELOPT, options={"calibration": "max", "operators": ""}
+    "modelopt-qdq-int8", 2, "engines-precision", _MODELOPT, options={"calibration": "max", "operators": ""}
 )
 _QDQ_FP8 = Recipe(
-    "modelopt-qdq-fp8", 1, "engines-precision", _MODELOPT, options={"calibration": "max", "operators": ""}
+    "modelopt-qdq-fp8", 2, "engines-precision", _MODELOPT, options={"calibration": "max", "operators": ""}
 )
 _DYNAMIC = Recipe("onnxruntime-dynamic-int8", 1, packages=("onnxruntime",), batches=0)
 _STATIC = Recipe("onnxruntime-static-int8", 1, packages=("onnxruntime",), options={"calibration": "MinMax"})
@@ -47,13 +47,24 @@ _STATIC = Recipe("onnxruntime-static-int8", 1, packages=("onnxruntime",), option
 _RECIPES: Mapping[str, Recipe] = {"fp16": _AUTOCAST, "int8": _QDQ_INT8, "fp8": _QDQ_FP8, "cpu-int8": _STATIC}
 # Quantised sums around an encoder's normalisations cost more than they save; its products are the work.
 _MATRICES = {"calibration": "max", "operators": "MatMul Gemm"}
+_FEED_FORWARD = (r".*/layer\.\d+/output/dense/MatMul",)
+"""What follows a GELU: a few of its inputs are far larger than the rest, and one range has to hold them all."""
+_DEPTHWISE = ".*[Dd]epthwise.*"
+"""Convolutions of single channels: little work, little speed to gain, and their inputs lose a bit to the sign."""
+_FACE_ENDS = ("Conv_[2-9]", "ConvTranspose_.*", "Conv_1(14|17|19|2[1-3])")
+"""The first convolutions, and the sums that give heat map and boxes."""
 _SSD_ENDS = ("BoxPredictor_.*", "Conv__6(17|27|29)", r"FeatureExtractor/MobilenetV2/(Conv|expanded_conv)/.*")
 """The first convolutions, whose channels differ most in range, and the heads that give boxes and scores."""
 _FOR_GRAPH: Mapping[tuple[str, str], Recipe] = {
     ("all_minilm_l6_v2", "cpu-int8"): _DYNAMIC,
-    ("all_minilm_l6_v2", "int8"): replace(_QDQ_INT8, options=_MATRICES),
+    ("all_minilm_l6_v2", "int8"): replace(_QDQ_INT8, options=_MATRICES, keep=_FEED_FORWARD),
     ("all_minilm_l6_v2", "fp8"): replace(_QDQ_FP8, options=_MATRICES),
+    ("efficientnet_lite0", "int8"): replace(_QDQ_INT8, keep=(_DEPTHWISE,)),
+    ("efficientnet_lite0", "fp8"): replace(_QDQ_FP8, keep=(_DEPTHWISE,)),
+    ("ssd_mobilenet_v2", "int8"): replace(_QDQ_INT8, keep=(*_SSD_ENDS, _DEPTHWISE)),
+    ("ssd_mobilenet_v2", "fp8"): replace(_QDQ_FP8, keep=(*_SSD_ENDS, _DEPTHWISE)),
     ("ssd_mobilenet_v2", "cpu-int8"): replace(_STATIC, keep=_SSD_ENDS),
+    ("centerface", "int8"): replace(_QDQ_INT8, keep=_FACE_ENDS),
 }
 """Where a graph needs another recipe, or other settings, than the rest."""
 
