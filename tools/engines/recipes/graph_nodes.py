@@ -55,3 +55,22 @@ def fit_half_precision(graph: onnx.GraphProto) -> None:
         values = numpy_helper.to_array(constant)
         if values.size and np.abs(values).max() >= INFINITE:
             constant.CopyFrom(numpy_helper.from_array(np.clip(values, -LARGEST, LARGEST), constant.name))
+
+
+def spare_other_readers(graph: onnx.GraphProto, operators: Collection[str]) -> None:
+    """Let the nodes of other types than `operators` read tensors as they were before Q/DQ.
+
+    A quantiser puts its nodes in the way of all who read a tensor: sums around a normalisation would add up what was
+    rounded for the matrix product beside them.
+    """
+    made = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        if node.op_type in {*operators, "QuantizeLinear", "DequantizeLinear"}:
+            continue
+        for place, name in enumerate(node.input):
+            back = made.get(name)
+            if back is None or back.op_type != "DequantizeLinear":
+                continue
+            rounded = made.get(back.input[0])
+            if rounded is not None and rounded.op_type == "QuantizeLinear":
+                node.input[place] = rounded.input[0]

@@ -25,7 +25,13 @@ import numpy as np
 import onnx
 
 from tools.engines.calibration import load
-from tools.engines.recipes.graph_nodes import after_the_last_weights, fit_half_precision, matching, name_nodes
+from tools.engines.recipes.graph_nodes import (
+    after_the_last_weights,
+    fit_half_precision,
+    matching,
+    name_nodes,
+    spare_other_readers,
+)
 from tools.engines.subjects import Tensors
 
 REFUSED = 3
@@ -114,7 +120,10 @@ def _quantise(
         output_path=str(out),
         high_precision_dtype="fp16",
     )
-    return onnx.load(out)
+    converted = onnx.load(out)
+    if request["operators"]:
+        spare_other_readers(converted.graph, request["operators"].split())
+    return converted
 
 
 def _declare_shapes(graph: onnx.GraphProto, original: onnx.GraphProto) -> None:

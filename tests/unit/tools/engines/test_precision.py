@@ -13,7 +13,12 @@ from tools.cli.console import Problem
 from tools.engines import calibration
 from tools.engines.interface import interface
 from tools.engines.precision import convert, precision_of
-from tools.engines.recipes.graph_nodes import after_the_last_weights, fit_half_precision, matching
+from tools.engines.recipes.graph_nodes import (
+    after_the_last_weights,
+    fit_half_precision,
+    matching,
+    spare_other_readers,
+)
 
 
 def _no_environment(extra: str) -> Path:
@@ -173,3 +178,17 @@ def test_what_follows_the_last_weights_is_found() -> None:
     model.graph.node.append(helper.make_node("Relu", ["logits"], ["positive"], "after/relu"))
     assert after_the_last_weights(model.graph) == {"after/relu"}
     assert matching(["layer/first", "layer/second", "first"], ["layer/f.*"]) == {"layer/first"}
+
+
+def test_only_chosen_operators_read_what_was_rounded() -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale"], ["x_q"]),
+        helper.make_node("DequantizeLinear", ["x_q", "scale"], ["x_dq"]),
+        helper.make_node("MatMul", ["x_dq", "weight"], ["product"]),
+        helper.make_node("Add", ["product", "x_dq"], ["sum"]),
+    ]
+    graph = helper.make_graph(nodes, "residual", [], [])
+
+    spare_other_readers(graph, ["MatMul"])
+
+    assert [list(node.input) for node in graph.node[2:]] == [["x_dq", "weight"], ["product", "x"]]
