@@ -53,8 +53,9 @@ _DEPTHWISE = ".*[Dd]epthwise.*"
 """Convolutions of single channels: little work, little speed to gain, and their inputs lose a bit to the sign."""
 _FACE_ENDS = ("Conv_[2-9]", "ConvTranspose_.*", "Conv_1(14|17|19|2[1-3])")
 """The first convolutions, and the sums that give heat map and boxes."""
-_SSD_ENDS = ("BoxPredictor_.*", "Conv__6(17|27|29)", r"FeatureExtractor/MobilenetV2/(Conv|expanded_conv)/.*")
-"""The first convolutions, whose channels differ most in range, and the heads that give boxes and scores."""
+_SSD_ENDS = ("BoxPredictor_.*", r"Conv__6\d\d", r"FeatureExtractor/MobilenetV2/(Conv|expanded_conv(_[1-5])?)/.*")
+"""The first blocks, whose channels differ most in range, and the heads that give boxes and scores. Clips stay with the
+convolution before them: one in integers would round what is not clipped yet."""
 _FOR_GRAPH: Mapping[tuple[str, str], Recipe] = {
     ("all_minilm_l6_v2", "cpu-int8"): _DYNAMIC,
     ("all_minilm_l6_v2", "int8"): replace(_QDQ_INT8, options=_MATRICES, keep=_FEED_FORWARD),
@@ -63,7 +64,7 @@ _FOR_GRAPH: Mapping[tuple[str, str], Recipe] = {
     ("efficientnet_lite0", "fp8"): replace(_QDQ_FP8, keep=(_DEPTHWISE,)),
     ("ssd_mobilenet_v2", "int8"): replace(_QDQ_INT8, keep=(*_SSD_ENDS, _DEPTHWISE)),
     ("ssd_mobilenet_v2", "fp8"): replace(_QDQ_FP8, keep=(*_SSD_ENDS, _DEPTHWISE)),
-    ("ssd_mobilenet_v2", "cpu-int8"): replace(_STATIC, keep=_SSD_ENDS),
+    ("ssd_mobilenet_v2", "cpu-int8"): replace(_STATIC, version=2, keep=_SSD_ENDS),
     ("centerface", "int8"): replace(_QDQ_INT8, keep=_FACE_ENDS),
 }
 """Where a graph needs another recipe, or other settings, than the rest."""
