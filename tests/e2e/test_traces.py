@@ -15,6 +15,9 @@ SPEECH = Path(__file__).resolve().parents[2] / "tools" / "export" / "speech.flac
 CALLER = "b7ad6b7169203331"
 TRITON = "flotilla-triton"
 
+# Telemetry is given up rather than waited for: on a machine with too much to do a batch of spans may be lost.
+pytestmark = pytest.mark.flaky(reruns=2, reruns_delay=1, only_rerun=["in vain for the spans of all three"])
+
 
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
