@@ -10,7 +10,8 @@ from rich.table import Table
 from services.common.engines import EngineCache
 from services.common.machine import this_machine
 from tools.cli.console import Problem, console
-from tools.cli.engine_options import Models, Profiles, chosen_engines, clear_failures, open_store
+from tools.cli.engine_options import Models, Profiles, chosen_engines, clear_failures
+from tools.cli.store import open_store
 from tools.engines import archive, inspection
 from tools.engines.prune import chosen_for_pruning, last_used, remove_damaged, remove_timing_caches
 from tools.engines.publish import EnginePublisher

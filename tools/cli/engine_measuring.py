@@ -19,8 +19,8 @@ from tools.cli.engine_options import (
     chosen_subjects,
     clear_failures,
     environments_in,
-    open_store,
 )
+from tools.cli.store import open_store
 from tools.engines import builders, inspection
 from tools.engines.configurations import configuration
 from tools.engines.measure import ROOFLINE_GPU, Row, measure_engine, measure_onnxruntime, sample

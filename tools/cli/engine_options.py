@@ -11,9 +11,8 @@ from typing import Annotated
 import typer
 
 from services.common.engines import Engine, EngineCache, EngineError
-from services.common.manifest import Manifest, ManifestError, load_manifest
+from services.common.manifest import Manifest
 from services.common.model_store import ModelStore, ModelStoreError
-from services.common.settings import load
 from tools.cli.console import Problem
 from tools.cli.settings import ToolSettings
 from tools.engines import builders
@@ -57,16 +56,6 @@ def environments_in(scratch: Path, settings: ToolSettings) -> ExportEnvironments
     """Return where throw-away environments are made, one at a time, in a folder of their own."""
     scratch.mkdir()
     return ExportEnvironments(scratch, settings.torch_index_url, allow_cuda=False)
-
-
-def open_store() -> tuple[ToolSettings, Manifest, ModelStore]:
-    """Return settings, manifest and store of the environment. Problem for a manifest that is wrong."""
-    settings = load(ToolSettings)
-    try:
-        manifest = load_manifest(settings.model_manifest)
-    except ManifestError as error:
-        raise Problem(str(error), "correct the manifest; docs/models.md explains it") from error
-    return settings, manifest, ModelStore(settings.model_store.expanduser())
 
 
 @contextmanager

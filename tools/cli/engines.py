@@ -20,8 +20,8 @@ from tools.cli.engine_options import (
     chosen_subjects,
     clear_failures,
     environments_in,
-    open_store,
 )
+from tools.cli.store import open_store
 from tools.engines import builders, inspection, lint
 from tools.engines.gate import DEFAULT_TOLERANCE, gate
 from tools.engines.keys import BuildOptions, needs_builder

@@ -11,11 +11,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from services.common.manifest import Manifest, ManifestError, Model, load_manifest
+from services.common.manifest import Manifest, ManifestError, Model
 from services.common.model_store import ModelStore, ModelStoreError, StoredModel
-from services.common.settings import load
 from tools.cli.console import Problem, console
-from tools.cli.settings import ToolSettings
+from tools.cli.store import open_store
 from tools.engines.language import gate_language_model
 from tools.model_preparation.commands import DiskFullError
 from tools.model_preparation.export_environment import export_environments
@@ -46,7 +45,7 @@ def fetch(
 
     Example: tools/models fetch all-minilm-l6-v2, or: tools/models fetch --service llm --backend vllm
     """
-    settings, manifest, store = _open()
+    settings, manifest, store = open_store()
     with _clear_failures(store):
         chosen = _chosen(manifest, models, service)
         wanted = _backends(chosen, backend)
@@ -61,7 +60,7 @@ def list_models() -> None:
 
     Example: tools/models list
     """
-    _, manifest, store = _open()
+    _, manifest, store = open_store()
     table = Table("model", "service", "licence", "size", "state")
     with _clear_failures(store):
         for model in manifest.models.values():
@@ -77,7 +76,7 @@ def verify(
 
     Example: tools/models verify
     """
-    _, manifest, store = _open()
+    _, manifest, store = open_store()
     with _clear_failures(store):
         damaged = [
             f"{name} of {model.id}" for model in _chosen(manifest, models) for name in _remove_damaged(store, model)
@@ -96,7 +95,7 @@ def export(
 
     Example: tools/models export all-minilm-l6-v2 --to ./artifacts
     """
-    settings, manifest, store = _open()
+    settings, manifest, store = open_store()
     with _clear_failures(store):
         chosen = manifest.model(model)
         stored = Preparation(manifest, store, settings.torch_index_url, allow_cuda_packages).export(chosen)
@@ -115,7 +114,7 @@ def gate(
 
     Example: tools/models gate smollm2-135m-instruct
     """
-    settings, manifest, store = _open()
+    settings, manifest, store = open_store()
     with _clear_failures(store), StoreWriter(store).scratch() as scratch:
         chosen = manifest.model(model)
         if chosen.llm is None:
@@ -142,19 +141,10 @@ def import_model(
 
     Example: tools/models import all-minilm-l6-v2 ./artifacts
     """
-    _, manifest, store = _open()
+    _, manifest, store = open_store()
     with _clear_failures(store):
         import_artifacts(manifest.model(model), origin, store)
     console.print(f"{model}: imported into {store.root}", markup=False)
-
-
-def _open() -> tuple[ToolSettings, Manifest, ModelStore]:
-    settings = load(ToolSettings)
-    try:
-        manifest = load_manifest(settings.model_manifest)
-    except ManifestError as error:
-        raise Problem(str(error), "correct the manifest; docs/models.md explains it") from error
-    return settings, manifest, ModelStore(settings.model_store.expanduser())
 
 
 def _chosen(manifest: Manifest, ids: list[str] | None, services: list[str] | None = None) -> list[Model]:
