@@ -193,11 +193,11 @@ def _remove_damaged(store: ModelStore, model: Model) -> list[str]:
             return []
         damaged = store.damaged(model.id)
     except ModelStoreError:
-        with writer.lock():
+        with writer.lock(f"repairing {model.id}"):
             writer.discard_index(model.id)
         return ["the index"]
     if damaged:
-        with writer.lock():
+        with writer.lock(f"repairing {model.id}"):
             writer.forget(model.id, damaged)
     else:
         console.print(f"{model.id}: every artifact is intact", markup=False)

@@ -1,20 +1,18 @@
 """The write side of the engine cache: one builder at a time, nothing visible before it is whole and on disk."""
 
 import fcntl
-import json
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from services.common.engines import SIDECAR, Engine, EngineCache, EngineFile, EngineKey
 from services.common.model_store import sha256_of
-from tools.cli.console import Problem, console
+from tools.cli.writer_lock import writer_lock
 
 _SCRATCH, _WORKPLACE = ".building-", ".environments-"
 
@@ -27,14 +25,8 @@ class EnginePublisher:
 
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
-        """Hold the cache's only writer lock; waits for another holder and says what that one does.
-
-        The kernel frees the lock of a process that dies; what it left is removed.
-        """
-        self.cache.root.mkdir(parents=True, exist_ok=True)
-        with (self.cache.root / ".lock").open("a+b") as file:
-            _wait_for(file)
-            _sign(file, purpose)
+        """Hold the cache's only writer lock (`writer_lock`); what a process left that died with it is removed."""
+        with writer_lock(self.cache.root / ".lock", purpose):
             self._sweep()
             yield
 
@@ -135,36 +127,6 @@ def _is_abandoned(workplace: Path) -> bool:
     except OSError:  # held, or not locked yet
         return False
     return True
-
-
-def _wait_for(file: BinaryIO) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        console.print(f"Waiting for another builder: {_holder(file)} ...", markup=False)
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except OSError as error:
-        raise Problem(
-            f"the filesystem of the model store has no file locks ({error.strerror})",
-            "set FLOTILLA_MODEL_STORE to a folder on a local disk",
-        ) from error
-
-
-def _sign(file: BinaryIO, purpose: str) -> None:
-    """Write who holds the lock, for those that wait."""
-    file.truncate(0)
-    holder = {"process": os.getpid(), "host": socket.gethostname(), "purpose": purpose}
-    file.write(json.dumps(holder | {"since": datetime.now(UTC).isoformat(timespec="seconds")}).encode())
-    file.flush()
-
-
-def _holder(file: BinaryIO) -> str:
-    try:
-        file.seek(0)
-        holder = json.loads(file.read(4096))
-        return f"process {holder['process']} on {holder['host']}, {holder['purpose']}, since {holder['since']}"
-    except (ValueError, KeyError, TypeError):  # it has the lock and has not signed yet
-        return "it has just begun"
 
 
 def _sync(path: Path) -> None:

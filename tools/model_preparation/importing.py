@@ -15,7 +15,7 @@ from tools.model_preparation.store_writer import StoreWriter
 def import_artifacts(model: Model, origin: Path, store: ModelStore) -> StoredModel:
     """Check the artifacts in a folder or tar archive and publish them."""
     writer = StoreWriter(store)
-    with writer.lock(), writer.scratch() as scratch:
+    with writer.lock(f"importing {model.id}"), writer.scratch() as scratch:
         folder = origin if origin.is_dir() else _unpack(model, origin, scratch)
         artifacts = {name: folder / name for name in model.artifacts if (folder / name).is_file()}
         with step(f"Checking the artifacts of {model.id}"):

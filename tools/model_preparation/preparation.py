@@ -38,7 +38,7 @@ class Preparation:
         if not self._incomplete(models):
             return []
         writer = StoreWriter(self.store)
-        with writer.lock(), self._environments(writer) as environments:
+        with writer.lock("fetching models"), self._environments(writer) as environments:
             prepared = _by_environment(self._incomplete(models))
             for model in prepared:
                 self._prepare(writer, environments, model, again=False)
@@ -47,7 +47,7 @@ class Preparation:
     def export(self, model: Model) -> StoredModel:
         """Export the model again, whether the store has it or not."""
         writer = StoreWriter(self.store)
-        with writer.lock(), self._environments(writer) as environments:
+        with writer.lock(f"exporting {model.id}"), self._environments(writer) as environments:
             return self._prepare(writer, environments, model, again=True)
 
     def _incomplete(self, models: Sequence[Model]) -> list[Model]:

@@ -1,6 +1,5 @@
 """The write side of the model store: one writer at a time, nothing visible before it is whole and on disk."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -8,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from services.common.model_store import (
     INDEX_FORMAT,
@@ -17,7 +16,7 @@ from services.common.model_store import (
     StoredModel,
     sha256_of,
 )
-from tools.cli.console import Problem, console
+from tools.cli.writer_lock import writer_lock
 
 
 class StoreWriter:
@@ -27,11 +26,9 @@ class StoreWriter:
         self.store = store
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the store's only writer lock; waits for another writer. The kernel frees it if this process dies."""
-        self.store.root.mkdir(parents=True, exist_ok=True)
-        with (self.store.root / ".lock").open("wb") as file:
-            _wait_for(file)
+    def lock(self, purpose: str) -> Iterator[None]:
+        """Hold the store's only writer lock (`writer_lock`); what a process left that died with it is removed."""
+        with writer_lock(self.store.root / ".lock", purpose):
             self._sweep()
             yield
 
@@ -106,19 +103,6 @@ class StoreWriter:
         for folder in (self.store.root / "blobs" / "sha256", self.store.root / "models"):
             for left in folder.glob(".partial-*"):
                 left.unlink(missing_ok=True)
-
-
-def _wait_for(file: BinaryIO) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        console.print("Another tools/models works on this store; waiting for it ...")
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except OSError as error:
-        raise Problem(
-            f"the filesystem of the model store has no file locks ({error.strerror})",
-            "set FLOTILLA_MODEL_STORE to a folder on a local disk",
-        ) from error
 
 
 def _write_atomically(target: Path, source: Any) -> None:

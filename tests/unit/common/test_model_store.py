@@ -12,7 +12,7 @@ def store(tmp_path: Path) -> ModelStore:
     for name in ("one", "two"):
         (tmp_path / name).write_bytes(name.encode() * 1000)
     writer = StoreWriter(store)
-    with writer.lock():
+    with writer.lock("a test"):
         writer.publish("m", {name: tmp_path / name for name in ("one", "two")}, {"exporter": "x"})
     return store
 

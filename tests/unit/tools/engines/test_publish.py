@@ -14,7 +14,7 @@ import pytest
 from services.common.engines import EngineCache
 from services.common.settings import REPOSITORY_ROOT
 from tests.unit.tools.engines.samples import key, publish
-from tools.engines import publish as module
+from tools.cli import writer_lock
 from tools.engines.publish import EnginePublisher
 
 HOLDER = """
@@ -65,7 +65,7 @@ def test_a_full_disk_publishes_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         publish(tmp_path)
     assert EngineCache(tmp_path).all() == []
@@ -91,7 +91,7 @@ def test_a_second_builder_waits_and_says_for_whom(tmp_path: Path, monkeypatch: p
         said.append(line)
         told.set()
 
-    monkeypatch.setattr(module.console, "print", tell)
+    monkeypatch.setattr(writer_lock.console, "print", tell)
 
     def second() -> None:
         with EnginePublisher(EngineCache(tmp_path)).lock("second"):

@@ -11,7 +11,7 @@ from tools.model_preparation.store_writer import StoreWriter
 def publish_many(root: str, number: int) -> None:
     writer = StoreWriter(ModelStore(Path(root)))
     for _ in range(5):
-        with writer.lock(), writer.scratch() as scratch:
+        with writer.lock("a test"), writer.scratch() as scratch:
             assert len(list(scratch.parent.glob("scratch-*"))) == 1, "another writer is at work"
             (scratch / "a").write_bytes(b"same" * 100)
             (scratch / "b").write_bytes(str(number).encode() * 100)
@@ -40,7 +40,7 @@ def test_a_failure_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with writer.lock(), pytest.raises(OSError):
+    with writer.lock("a test"), pytest.raises(OSError):
         writer.publish("m", {"a": tmp_path / "a"}, {})
     assert store.model("m") is None
     assert [path for path in store.root.rglob("*") if path.is_file()] == [store.root / ".lock"]
@@ -53,7 +53,7 @@ def test_leftovers_of_a_killed_run_are_swept(tmp_path: Path) -> None:
     (tmp_path / "staging" / "scratch-dead").mkdir()
     (tmp_path / "blobs" / "sha256").mkdir(parents=True)
     (tmp_path / "blobs" / "sha256" / ".partial-dead").touch()
-    with writer.lock():
+    with writer.lock("a test"):
         assert kept.is_dir()
         assert not (tmp_path / "staging" / "scratch-dead").exists()
         assert not list((tmp_path / "blobs" / "sha256").iterdir())
