@@ -30,7 +30,6 @@ from services.common.request_context import priority_of
 PULSE_SECONDS = 1.0
 """A caller hears of its file at least so often."""
 _FIELD = "audio"
-_RETRY_AFTER = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +100,7 @@ class Files:
         self._costs = Costs(settings.max_audio_seconds * settings.max_channels)
         self._directory = settings.common.state_dir / "asr" / "audio"
         self._uploads, self._most_uploads = 0, settings.admission_concurrency + settings.admission_queue
+        engine.load.bounded_by(lambda: self._uploads / self._most_uploads)
 
     async def transcribe(self, pieces: AsyncIterator[bytes], order: Order, context: Any) -> AsyncGenerator[Event, None]:
         """Yield the segments of a file that comes in pieces, its progress every second, and the summary.
@@ -119,8 +119,7 @@ class Files:
     def _place(self) -> Iterator[None]:
         """Hold a place on the disk; those who would find none in the queue either are refused before they send."""
         if self._uploads >= self._most_uploads:
-            message = f"overloaded: {self._uploads} files are being sent, worked on or waiting"
-            raise ServiceError(Kind.OVERLOADED, message, code="queue_full", retry_after=_RETRY_AFTER)
+            raise self._engine.admission.turn_away("queue_full")
         self._uploads += 1
         try:
             yield

@@ -135,6 +135,15 @@ class Admission:
             principal=principal_of(context, user),
         )
 
+    def turn_away(self, reason: str) -> ServiceError:
+        """Count a call for which there is no room before its cost is known, and return OVERLOADED with `retry_after`.
+
+        It counts as offered with the mean cost of those that are here.
+        """
+        calls = self._running + self.waiting
+        self._load.offered(self._outstanding / calls if calls else 0.0)
+        return self._refuse(reason)
+
     async def _wait(self, cost: float, remaining: float | None, priority: int, principal: str) -> None:
         if remaining is not None and self._load.seconds_for(self._outstanding) > remaining:
             raise self._refuse("deadline")

@@ -48,4 +48,5 @@ async def test_more_files_than_there_is_room_for(model_store, tmp_path):
         assert {fault.kind for fault in faults} == {Kind.OVERLOADED}
         assert all(fault.retry_after for fault in faults)
         assert {plain(answer.text) for answer in answers} == {JFK_WORDS}
-        assert await service.metric("flotilla_saturation") > 0
+        assert await service.metric("flotilla_admission_rejected_total", reason="queue_full") == len(faults)
+        assert await service.metric("flotilla_saturation") > 1

@@ -63,6 +63,21 @@ async def test_only_so_many_run_and_the_rest_wait(make):
     assert (admission.running, admission.waiting) == (0, 0)
 
 
+async def test_a_call_turned_away_before_its_cost_is_known_counts_as_those_that_are_here(make, load, telemetry):
+    load.worked(1, 2.0)  # two seconds a call
+    admission = make()
+    calls = [Call(admission) for _ in range(2)]
+    await turns()
+    offered = load.offered_rate
+    error = admission.turn_away("queue_full")
+    assert (error.kind, error.code, error.retry_after) == (Kind.OVERLOADED, "queue_full", 4.0)
+    assert load.offered_rate == pytest.approx(1.5 * offered)
+    assert telemetry.value("flotilla_admission_rejected_total", reason="queue_full") == 1
+    for call in calls:
+        await call.finish()
+    assert admission.turn_away("queue_full").kind is Kind.OVERLOADED  # nobody is here to compare it with
+
+
 async def test_a_full_queue_refuses_at_once_with_a_time(make, load, telemetry):
     load.worked(1, 2.0)  # two seconds a call
     admission = make(queue=1)
