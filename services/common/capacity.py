@@ -62,6 +62,8 @@ class Capacity:
         self._looked = 0
         self._late_since: int | None = None
         self._between: tuple[float, float] | None = None  # done and taken since the late second before
+        self._last_late = 0
+        self._lowest: float | None = None  # mean of what was done, since calls are late now and then
 
     def worked(self, cost: float, seconds: float) -> None:
         """Count what a slot has done in `seconds`."""
@@ -98,8 +100,10 @@ class Capacity:
         passed, self._looked = number - self._looked, number
         if self._seconds and self._seconds[-1].number >= number - passed:
             self._learn(self._seconds[-1])
-        if self._late_since is not None and number - self._late_since > self._window:
+        if number - self._last_late > self._window:
             self._late_since = self._between = None  # nothing has ended for long: there was nothing to do
+            if self._lowest is not None:
+                self._set(self._lowest)
         if self._late_since is None:
             self._fade(0.5 ** (passed / HALF_LIFE_IN_TIME_SECONDS))
         while self._seconds and self._seconds[0].number < number - self._window:
@@ -113,7 +117,9 @@ class Capacity:
         """
         if not second.is_late:
             self._late_since = self._between = None
-        elif self._late_since is None:
+            return
+        self._last_late = second.number
+        if self._late_since is None:
             self._late_since = second.number
         elif second.done:
             if self._between is not None:
@@ -125,12 +131,14 @@ class Capacity:
     def _lower(self, done: float, took: float) -> None:
         """Take what was done while calls were late: there was too much to do.
 
-        If that is more than is known to be sustained, it was done at the price of being late and shows nothing.
+        The mean counts, where it is less than what was known: single seconds scatter, and what is more was done at the
+        price of being late.
         """
-        if not self._rate or done / took < self._rate:
-            self._fade(0.5 ** (took / HALF_LIFE_LATE_SECONDS))
-            self._done += done
-            self._time += took
+        lowest = self._rate or math.inf
+        self._fade(0.5 ** (took / HALF_LIFE_LATE_SECONDS))
+        self._done += done
+        self._time += took
+        self._lowest = min(lowest, self._mean)
 
     def _raise(self, number: int) -> None:
         """Hold it to be at least what was done in time in the last seconds."""
@@ -141,13 +149,22 @@ class Capacity:
         shown = sum(second.done for second in recent) / STEADY_SECONDS
         if shown > self._rate:
             self._time = max(self._time, SEEN_SECONDS)
-            self._done = shown * self._time + GUESS_SECONDS * (shown - (self._guess or shown))
+            self._set(shown)
 
     @property
     def _rate(self) -> float:
+        return self._mean if self._lowest is None else self._lowest
+
+    @property
+    def _mean(self) -> float:
         guess = self._guess
         weight = GUESS_SECONDS if guess else 0.0
         return (self._done + weight * guess) / (self._time + weight) if self._time + weight else 0.0
+
+    def _set(self, rate: float) -> None:
+        """Let the mean be `rate`, weighing what it weighs."""
+        self._done = rate * self._time + GUESS_SECONDS * (rate - (self._guess or rate))
+        self._lowest = None
 
     def _fade(self, share: float) -> None:
         self._done *= share

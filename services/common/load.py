@@ -4,6 +4,7 @@ Work is counted in the service's own unit of cost (tokens, frames of speech, slo
 offered; what was done is counted in the same estimates, so that their errors cancel out.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -69,9 +70,10 @@ class Load:
 
     @property
     def offered_rate(self) -> float:
-        """Cost per second that was asked for in the last 15 s."""
+        """Cost per second that was asked for in the last 14 whole seconds and this one."""
         self._forget()
-        return sum(cost for _, cost in self._offered) / WINDOW_SECONDS
+        now = self._clock()
+        return sum(cost for _, cost in self._offered) / (now - math.ceil(now - WINDOW_SECONDS))
 
     def saturation(self) -> float:
         """Offered over sustainable work: 1 is full, more is too much. The bounds alone while capacity is unknown."""

@@ -109,6 +109,16 @@ def test_what_more_is_done_at_the_price_of_being_late_does_not_count(load, clock
     assert at_the_limit == pytest.approx(90, rel=0.1)
     assert load.capacity == pytest.approx(at_the_limit, rel=0.05)
     assert load.saturation() > 1.5
+    for _ in range(30):
+        a_second(load, clock, calls=4, took=0.1)
+    assert load.capacity == pytest.approx(at_the_limit, rel=0.05), "nor when the overload is over"
+
+
+def test_of_seconds_that_scatter_the_mean_counts_and_not_the_worst(load, clock):
+    for _ in range(30):
+        for calls in (6, 18):
+            a_second(load, clock, calls=calls, took=1.0)
+    assert load.capacity == pytest.approx(120, rel=0.1)
 
 
 def test_the_end_of_a_backlog_is_no_second_in_which_little_could_be_done(load, clock):

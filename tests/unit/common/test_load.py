@@ -40,6 +40,19 @@ def test_saturation_is_offered_over_sustainable_in_the_window(clock):
     assert load.saturation() == 0
 
 
+@pytest.mark.parametrize("part", [0.0, 0.25, 0.5, 0.75])
+def test_a_steady_rate_reads_the_same_at_every_part_of_a_second(clock, part):
+    load = Load(1, clock)
+    load.worked(100, 1)
+    for _ in range(80):
+        load.offered(25)
+        clock.now += 0.25
+    clock.now += part
+    for _ in range(round(part / 0.25)):
+        load.offered(25)
+    assert load.saturation() == pytest.approx(1.0, abs=0.01)
+
+
 def test_what_left_the_window_is_forgotten_without_anyone_asking(clock):
     load = Load(1, clock)
     for _ in range(1000):
