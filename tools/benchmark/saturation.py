@@ -39,11 +39,10 @@ class Plan:
     service: str
     clients: int
     """Concurrent clients of the first look, who offer more than can be done."""
-    trial: float
-    """Length of one trial in the search for capacity."""
     trials: int
+    """Rates that are tried in the search for capacity."""
     hold: float
-    """How long each share is offered."""
+    """How long each rate is tried and each share offered: in a shorter trial, what is too much may not be late yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +150,7 @@ class _Harness:
         """Return the highest rate that is sustained, by bisection around what many clients get through."""
         plan = self.plan
         self.say("as fast as it goes")
-        first = await measure(Job("http", self.url, self.posts, plan.clients, plan.trial))
+        first = await measure(Job("http", self.url, self.posts, plan.clients, plan.hold / 3))
         if not first.latencies:
             raise Problem(f"no request succeeded: {first.first_error}", "see the log of the service")
         low, high, rate = 0.0, 1.5 * first.rate, first.rate
@@ -159,7 +158,7 @@ class _Harness:
             self.say(f"trial {number + 1} of {plan.trials}: {rate:.3g} requests/s")
             await self.probe.quiet()
             before = await self.probe.calls()
-            measured = await self._load(rate, plan.trial)
+            measured = await self._load(rate)
             in_time = _share_in_time(before, await self.probe.calls())
             sustained = in_time >= IN_TIME and not measured.errors
             trials.append((rate, in_time, sustained))
@@ -174,7 +173,7 @@ class _Harness:
         self.say(f"{share.share:g} x capacity: {share.rate:.3g} requests/s")
         await self.probe.quiet()
         before = await self.probe.calls()
-        offering = asyncio.create_task(self._load(share.rate, self.plan.hold))
+        offering = asyncio.create_task(self._load(share.rate))
         began: float | None = None
         while not offering.done():
             reading = await self.probe.read(began)
@@ -188,8 +187,8 @@ class _Harness:
         share.in_time = _share_in_time(before, await self.probe.calls())
         return share
 
-    async def _load(self, rate: float, seconds: float) -> Measurement:
-        return await measure(Job("http", self.url, self.posts, 1, seconds, arrivals=rate))
+    async def _load(self, rate: float) -> Measurement:
+        return await measure(Job("http", self.url, self.posts, 1, self.plan.hold, arrivals=rate))
 
 
 def _share_in_time(before: tuple[float, float], after: tuple[float, float]) -> float:

@@ -218,9 +218,8 @@ def saturation(
     *,
     service: Annotated[str, typer.Option(help="Whose gauge to check: asr, embedding, llm or vision.")] = "embedding",
     clients: Annotated[int, typer.Option(min=1, help="Concurrent clients of the first look at its capacity.")] = 32,
-    trials: Annotated[int, typer.Option(min=1, help="Rates that are tried in the search for its capacity.")] = 7,
-    trial: Annotated[float, typer.Option(min=1, help="Seconds of a trial.")] = 20.0,
-    hold: Annotated[float, typer.Option(min=20, help="Seconds that each share of the capacity is offered.")] = 60.0,
+    trials: Annotated[int, typer.Option(min=1, help="Rates that are tried in the search for its capacity.")] = 6,
+    hold: Annotated[float, typer.Option(min=20, help="Seconds of a trial, and of each share of the capacity.")] = 60.0,
     output: Annotated[Path | None, typer.Option("--json", help="Where the JSON goes; a plot goes beside it.")] = None,
 ) -> None:
     """Find a service's capacity, offer 0.5, 1 and 2 times as much, and read `flotilla_saturation` and CPU meanwhile.
@@ -229,7 +228,7 @@ def saturation(
     """
     settings = fleet_settings()
     folder = settings.state_dir / "benchmark"
-    plan = saturation_benchmark.Plan(service, clients, trial, trials, hold)
+    plan = saturation_benchmark.Plan(service, clients, trials, hold)
     with console.status("") as status:
         manifest = load_manifest(settings.model_manifest)
         result = asyncio.run(saturation_benchmark.run(plan, folder, manifest, status.update))

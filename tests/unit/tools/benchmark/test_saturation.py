@@ -6,7 +6,7 @@ from tools.benchmark.saturation import Plan, Reading, Share, requests_for
 from tools.cli.console import Problem
 from tools.cli.saturation_table import saturation_table
 
-PLAN = Plan("embedding", clients=8, trial=1, trials=8, hold=30)
+PLAN = Plan("embedding", clients=8, trials=8, hold=30)
 
 
 class Service:
