@@ -72,9 +72,14 @@ class Capacity:
         self._worked = self._worked * decay + cost
         self._busy = self._busy * decay + seconds
 
-    def ended(self, now: float, cost: float, *, late: bool) -> None:
-        """Count a call: what it cost (0 where it was not completed), and whether it came late in a queue."""
+    def ended(self, now: float, cost: float, *, late: bool, crowded: bool) -> None:
+        """Count a call: what it cost (0 where it was not completed), and whether it came late in a queue.
+
+        One that left a slot empty ends an overload: what is done until the next one shows nothing.
+        """
         self._look(now)
+        if not crowded:
+            self._late_since = self._between = None
         if not self._seconds or self._seconds[-1].number != int(now):
             self._seconds.append(_Second(int(now)))
         second = self._seconds[-1]
@@ -134,13 +139,14 @@ class Capacity:
         """Take what was done while calls were late: there was too much to do.
 
         The mean counts, where it is less than what was known: single seconds scatter, and what is more was done at the
-        price of being late.
+        price of being late. A stop of some seconds is forgotten slowly, though.
         """
         lowest = self._rate or math.inf
         self._fade(0.5 ** (took / HALF_LIFE_LATE_SECONDS))
         self._done += done
         self._time += took
-        self._lowest = min(lowest, self._mean)
+        kept = 0.5 ** (took / HALF_LIFE_IN_TIME_SECONDS)
+        self._lowest = min(kept * lowest + (1 - kept) * self._mean, self._mean)
 
     def _raise(self, number: int) -> None:
         """Hold it to be at least what was done in time in the last seconds, less the standard error of so few calls.

@@ -56,12 +56,12 @@ class Load:
         alone tells nothing about capacity.
         """
         in_time = seconds <= self.objective.seconds_for(cost)
-        self._capacity.ended(self._clock(), cost if completed else 0.0, late=crowded and not in_time)
+        self._capacity.ended(self._clock(), cost if completed else 0.0, late=crowded and not in_time, crowded=crowded)
         return in_time
 
     def refused(self) -> None:
         """Say that a call was turned away because there was too much to do."""
-        self._capacity.ended(self._clock(), 0.0, late=True)
+        self._capacity.ended(self._clock(), 0.0, late=True, crowded=True)
 
     @property
     def capacity(self) -> float:

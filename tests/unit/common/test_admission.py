@@ -12,7 +12,7 @@ from tests.waiting import turns
 
 @pytest.fixture
 def load():
-    return Load(1)
+    return Load(1, clock=lambda: 100.0)
 
 
 @pytest.fixture

@@ -84,6 +84,18 @@ def test_after_hours_of_little_work_the_guess_counts_again(load, clock):
     assert load.capacity == pytest.approx(200, rel=0.05)
 
 
+def test_between_two_overloads_there_is_no_overload(load, clock):
+    for _ in range(15):
+        a_second(load, clock, calls=12, took=1.0)
+    full = load.capacity
+    for call in range(12):
+        load.ended(10, 1.0, completed=True, crowded=call < 10)  # and then the queue is gone
+    clock.now += 10
+    a_second(load, clock, calls=12, took=1.0)
+    a_second(load, clock, calls=12, took=1.0)
+    assert load.capacity == pytest.approx(full, rel=0.02)
+
+
 def test_a_pause_in_an_overload_is_no_work_that_took_long(load, clock):
     for _ in range(10):
         a_second(load, clock, calls=12, took=1.0)
