@@ -44,6 +44,7 @@ class _Second:
     squares: float = 0.0
     calls: int = 0
     late: int = 0
+    had_room: bool = False
 
     @property
     def is_late(self) -> bool:
@@ -75,11 +76,9 @@ class Capacity:
     def ended(self, now: float, cost: float, *, late: bool, crowded: bool) -> None:
         """Count a call: what it cost (0 where it was not completed), and whether it came late in a queue.
 
-        One that left a slot empty ends an overload: what is done until the next one shows nothing.
+        Where one of a second left a slot empty (not `crowded`), an overload ends: until the next, nothing is shown.
         """
         self._look(now)
-        if not crowded:
-            self._late_since = self._between = None
         if not self._seconds or self._seconds[-1].number != int(now):
             self._seconds.append(_Second(int(now)))
         second = self._seconds[-1]
@@ -87,6 +86,7 @@ class Capacity:
         second.squares += cost * cost
         second.calls += 1
         second.late += late
+        second.had_room |= not crowded
 
     def rate(self, now: float) -> float:
         """Return the cost per second; 0 while nothing is known."""
@@ -122,11 +122,11 @@ class Capacity:
 
         Of several late ones in a row the first and the last do not count: in part of them there was less to do.
         """
-        if not second.is_late:
+        if second.is_late:
+            self._last_late = second.number
+        if not second.is_late or second.had_room:
             self._late_since = self._between = None
-            return
-        self._last_late = second.number
-        if self._late_since is None:
+        elif self._late_since is None:
             self._late_since = second.number
         elif second.done:
             if self._between is not None:
