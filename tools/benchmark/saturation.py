@@ -1,7 +1,7 @@
 """Is `flotilla_saturation` honest? Finds the capacity of a service, offers shares of it and reads the gauge meanwhile.
 
-Capacity is the highest steady rate of requests at which 95 % of calls are in time (`flotilla_latency_objective_total`)
-and none is refused. CPU utilisation is read beside the gauge.
+Capacity is the highest steady rate of requests at which 95 % of calls are in time (`flotilla_latency_objective_total`),
+none is refused, and the queue does not grow. CPU utilisation is read beside the gauge.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 import httpx
 import psutil
@@ -28,6 +29,8 @@ from tools.cli.console import Problem
 from tools.fleet.private import PrivateFleet, private_fleet
 
 IN_TIME = 0.95
+GROWTH = 0.02
+"""Seconds by which latency may grow in a second of load: more is a rate so much above what gets done."""
 BOUNDS = {0.5: (0.4, 0.6), 1.0: (0.9, 1.1), 2.0: (1.5, float("inf"))}
 """What the gauge has to read, by the share of capacity that is offered."""
 
@@ -160,7 +163,8 @@ class _Harness:
             before = await self.probe.calls()
             measured = await self._load(rate)
             in_time = _share_in_time(before, await self.probe.calls())
-            sustained = in_time >= IN_TIME and not measured.errors
+            grows = _growth(measured.latencies, plan.hold) > GROWTH
+            sustained = in_time >= IN_TIME and not measured.errors and not grows
             trials.append((rate, in_time, sustained))
             low, high = (rate, high) if sustained else (low, rate)
             rate = (low + high) / 2
@@ -194,6 +198,14 @@ class _Harness:
 def _share_in_time(before: tuple[float, float], after: tuple[float, float]) -> float:
     met, missed = (late - early for early, late in zip(before, after, strict=True))
     return met / (met + missed) if met + missed else 0.0
+
+
+def _growth(latencies: Sequence[float], seconds: float) -> float:
+    """Return by how much latency grew in a second of a load, from the second quarter of its calls to the last."""
+    quarter = len(latencies) // 4
+    if not quarter:
+        return 0.0
+    return (median(latencies[-quarter:]) - median(latencies[quarter : 2 * quarter])) / (seconds / 2)
 
 
 class _Probe:

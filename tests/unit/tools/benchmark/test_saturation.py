@@ -51,6 +51,12 @@ async def test_capacity_is_found_to_a_few_percent(harness):
     assert len(trials) == PLAN.trials
 
 
+@pytest.mark.parametrize(("more", "grows"), [(0.0, False), (0.01, False), (0.05, True)])
+def test_a_queue_that_grows_is_seen_before_calls_are_late(more, grows):
+    latencies = [1.0 + more * number / 10 for number in range(450)]  # ten a second
+    assert (saturation._growth(latencies, 45.0) > saturation.GROWTH) is grows
+
+
 async def test_a_service_that_sustains_nothing_is_said(harness):
     with pytest.raises(Problem, match="no request succeeded"):
         await harness(Service(1e-9)).capacity([])
