@@ -69,6 +69,7 @@ class Admission:
         self._load = load
         self._running = 0
         self._outstanding = 0.0  # cost of everything running or waiting
+        self._last_cost = 0.0  # of the call that ended last
         self._waiting = SortedList()  # of _Waiter, next first
         self._order = itertools.count()
         self._round = 0
@@ -138,10 +139,10 @@ class Admission:
     def turn_away(self, reason: str) -> ServiceError:
         """Count a call for which there is no room before its cost is known, and return OVERLOADED with `retry_after`.
 
-        It counts as offered with the mean cost of those that are here.
+        It counts as offered with the mean cost of those that are here, or that of the last one that was.
         """
         calls = self._running + self.waiting
-        self._load.offered(self._outstanding / calls if calls else 0.0)
+        self._load.offered(self._outstanding / calls if calls else self._last_cost)
         return self._refuse(reason)
 
     async def _wait(self, cost: float, remaining: float | None, priority: int, principal: str) -> None:
@@ -193,6 +194,7 @@ class Admission:
         self._outstanding += more
 
     def _ended(self, cost: float, seconds: float, completed: bool) -> None:
+        self._last_cost = cost
         crowded = self._running + self.waiting >= self._load.slots
         met = self._load.ended(cost, seconds, completed=completed, crowded=crowded)
         if completed:
@@ -201,7 +203,7 @@ class Admission:
     def _refuse(self, reason: str) -> ServiceError:
         self._rejected.add(1, {"reason": reason})
         self._load.refused()
-        seconds = self._load.seconds_for(self._outstanding)
+        seconds = self._load.seconds_for(max(self._outstanding, self._last_cost))
         return ServiceError(
             Kind.OVERLOADED,
             f"overloaded ({reason.replace('_', ' ')}): {self._running} calls running, {self.waiting} waiting; "

@@ -75,7 +75,9 @@ async def test_a_call_turned_away_before_its_cost_is_known_counts_as_those_that_
     assert telemetry.value("flotilla_admission_rejected_total", reason="queue_full") == 1
     for call in calls:
         await call.finish()
-    assert admission.turn_away("queue_full").kind is Kind.OVERLOADED  # nobody is here to compare it with
+    before = load.offered_rate
+    admission.turn_away("queue_full")  # nobody is here now
+    assert load.offered_rate == pytest.approx(before + 0.5 * offered)
 
 
 async def test_a_full_queue_refuses_at_once_with_a_time(make, load, telemetry):
