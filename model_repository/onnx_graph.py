@@ -55,7 +55,7 @@ class TritonPythonModel:
         batches = [pb_utils.get_input_tensor_by_name(request, self.input).as_numpy() for request in requests]
         fault = self._fault(batches[0].shape)
         if fault:
-            error = pb_utils.TritonError(fault, pb_utils.TritonError.INVALID_ARG)
+            error = pb_utils.TritonError(f"invalid argument: {fault}", pb_utils.TritonError.INVALID_ARG)
             return [pb_utils.InferenceResponse(error=error) for _ in requests]
         borders = np.cumsum([len(batch) for batch in batches])[:-1]
         results = [np.split(rows, borders) for rows in self._run(np.concatenate(batches))]

@@ -15,7 +15,14 @@ from services.common.errors import Kind, ServiceError
 from services.common.health import Health
 from services.common.kserve_request import check_infer
 from services.common.telemetry import inject
-from services.common.triton import TritonClient, model_config_pb2, service_pb2, service_pb2_grpc, triton_error
+from services.common.triton import (
+    TritonClient,
+    model_config_pb2,
+    service_pb2,
+    service_pb2_grpc,
+    stream_failure,
+    triton_error,
+)
 
 SERVICE_NAME = "inference.GRPCInferenceService"
 TYPED_ERRORS = ("triton_grpc_error", "true")  # metadata of a stream that is to end with the status of its first error
@@ -84,16 +91,16 @@ class KServe(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
     async def ModelStreamInfer(self, request_iterator: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
         """Run inferences on one stream; a bad request gets an error message of its own and the stream goes on.
 
-        With the metadata `triton_grpc_error: true` it ends the stream with its status, as in Triton.
+        With the metadata `triton_grpc_error: true` it ends the stream with its status, as in Triton, which never sees
+        that metadata: it dies of it.
         """
         remaining = context.time_remaining()
         typed = TYPED_ERRORS in {(key, value) for key, value in context.invocation_metadata() or ()}
         async with self._admission.admit_call(1.0, context):
             answers: asyncio.Queue[Any] = asyncio.Queue(maxsize=64)
-            metadata = (*inject().items(), *([TYPED_ERRORS] if typed else []))
-            stream = self._triton.stub.ModelStreamInfer(timeout=remaining, metadata=metadata)
+            stream = self._triton.stub.ModelStreamInfer(timeout=remaining, metadata=tuple(inject().items()))
             feeding = asyncio.create_task(_reporting(self._feed(request_iterator, stream, answers, typed), answers))
-            reading = asyncio.create_task(_reporting(_read(stream, answers), answers))
+            reading = asyncio.create_task(_reporting(self._read(stream, answers, typed), answers))
             try:
                 while (answer := await answers.get()) is not None:
                     if isinstance(answer, BaseException):
@@ -119,6 +126,16 @@ class KServe(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
             else:
                 await stream.write(request)
         await stream.done_writing()
+
+    async def _read(self, stream: Any, answers: "asyncio.Queue[Any]", typed: bool) -> None:
+        async for response in stream:
+            if response.error_message:
+                error = self._triton.reported(stream_failure(response.error_message))
+                if typed:
+                    raise error
+                response.error_message = error.message
+            await answers.put(response)
+        await answers.put(None)
 
     def _check(self, request: Any) -> None:
         check_infer(self._known(request.model_name, request.model_version), request)
@@ -149,12 +166,6 @@ class KServe(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
     SystemSharedMemoryStatus = SystemSharedMemoryRegister = SystemSharedMemoryUnregister = _refuse
     CudaSharedMemoryStatus = CudaSharedMemoryRegister = CudaSharedMemoryUnregister = _refuse
     TraceSetting = LogSettings = _refuse
-
-
-async def _read(stream: Any, answers: "asyncio.Queue[Any]") -> None:
-    async for response in stream:
-        await answers.put(response)
-    await answers.put(None)
 
 
 async def _reporting(work: Coroutine[Any, Any, None], answers: "asyncio.Queue[Any]") -> None:

@@ -32,6 +32,13 @@ __all__ = [
 # What Triton says, as INTERNAL, of a Python stub that is gone or does not answer any more.
 _SIGNS_OF_A_DEAD_STUB = ("Stub process", "stub process")
 DEAD_STUB = "triton_stub_unavailable"
+REFUSAL = "invalid argument: "
+"""How the models of `model_repository` begin the message of a refusal: an error in a stream comes without its code.
+
+The metadata `triton_grpc_error: true` would bring the code, but Triton then frees the request while its model still
+holds it, and 2.51 dies of that (signal 11); newer ones guard it:
+https://github.com/triton-inference-server/server/blob/main/src/grpc/stream_infer_handler.cc
+"""
 Tensors = Mapping[str, NDArray[Any]]
 
 
@@ -125,13 +132,12 @@ class TritonClient:
         """
         request = _request(model, inputs, outputs)
         request.parameters["triton_enable_empty_final_response"].bool_param = True
-        metadata = (("triton_grpc_error", "true"), *_trace_headers().items())  # else errors lose their code
-        call = self.stub.ModelStreamInfer(timeout=timeout, metadata=metadata)
+        call = self.stub.ModelStreamInfer(timeout=timeout, metadata=tuple(_trace_headers().items()))
         try:
             await call.write(request)
             async for reply in call:
                 if reply.error_message:
-                    raise triton_failure(ServiceError(Kind.INTERNAL, reply.error_message))
+                    raise self.reported(stream_failure(reply.error_message))
                 if reply.infer_response.outputs:
                     self._answered = time.monotonic()
                     yield _arrays(reply.infer_response)
@@ -139,10 +145,7 @@ class TritonClient:
                     return
             raise _unavailable(ServiceError(Kind.UNAVAILABLE, ""))
         except grpc.RpcError as error:
-            fault = triton_error(error)
-            if fault.code == DEAD_STUB:
-                self.report_hang("a Python stub of Triton does not answer")
-            raise fault from error
+            raise self.reported(triton_error(error)) from error
         finally:
             call.cancel()
 
@@ -151,13 +154,16 @@ class TritonClient:
         try:
             reply = await getattr(self.stub, method)(request, timeout=timeout, metadata=tuple(_trace_headers().items()))
         except grpc.RpcError as error:
-            fault = triton_error(error)
-            if fault.code == DEAD_STUB:
-                self.report_hang("a Python stub of Triton does not answer")
-            raise fault from error
+            raise self.reported(triton_error(error)) from error
         if method == "ModelInfer":
             self._answered = time.monotonic()
         return reply
+
+    def reported(self, fault: ServiceError) -> ServiceError:
+        """Return `fault`; where it tells of a stub that will not come back, whoever runs Triton hears of it."""
+        if fault.code == DEAD_STUB:
+            self.report_hang("a Python stub of Triton does not answer")
+        return fault
 
     def report_hang(self, why: str) -> None:
         """Say that Triton will not recover by itself, and `why`: whoever runs it restarts it."""
@@ -167,11 +173,16 @@ class TritonClient:
 
 def triton_error(error: grpc.RpcError) -> ServiceError:
     """Return what a failed call to Triton means to our caller."""
-    return triton_failure(from_rpc_error(error))
+    return _failure(from_rpc_error(error))
 
 
-def triton_failure(fault: ServiceError) -> ServiceError:
-    """Return what a fault that Triton reported means to our caller."""
+def stream_failure(message: str) -> ServiceError:
+    """Return what the error message of a response in a stream means to our caller."""
+    return _failure(ServiceError(Kind.INVALID_ARGUMENT if message.startswith(REFUSAL) else Kind.INTERNAL, message))
+
+
+def _failure(fault: ServiceError) -> ServiceError:
+    fault.message = fault.message.removeprefix(REFUSAL)
     if any(sign in fault.message for sign in _SIGNS_OF_A_DEAD_STUB):
         return _unavailable(fault, DEAD_STUB)
     if fault.kind is Kind.UNAVAILABLE:

@@ -7,6 +7,7 @@ import pytest
 from flotilla.embedding.v1 import embedding_pb2 as pb
 
 from services.common.errors import Kind, from_rpc_error
+from services.common.kserve import TYPED_ERRORS
 from services.common.triton import service_pb2, service_pb2_grpc
 from tests.bad_calls import BAD_CALLS, EMBED, assert_names, assert_refused, infer, infer_text, refused, text
 from tests.integration.conftest import MODEL
@@ -87,6 +88,17 @@ async def test_a_stream_answers_good_and_bad_requests_and_ends(kserve):
     requests = [infer(), infer(datatype="INT32"), infer()]
     answers = [answer async for answer in kserve.ModelStreamInfer(iter(requests))]
     assert sorted(bool(answer.error_message) for answer in answers) == [False, False, True]
+
+
+async def test_a_stream_with_typed_errors_ends_with_the_models_own(kserve):
+    bad = infer(raw=struct.pack("<3q", 1, -1, 1))
+    plain = [answer.error_message async for answer in kserve.ModelStreamInfer(iter([bad]))]
+    for _ in range(10):
+        call = kserve.ModelStreamInfer(iter([infer(), bad]), metadata=[TYPED_ERRORS])
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            [_ async for _ in call]
+        assert from_rpc_error(caught.value).kind is Kind.INVALID_ARGUMENT
+        assert [caught.value.details()] == plain and plain[0].startswith("input_ids")
 
 
 async def test_garbage_on_a_stream_ends_it_with_a_typed_error(channel, kserve):

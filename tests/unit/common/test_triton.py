@@ -8,6 +8,11 @@ from services.common.errors import Kind, ServiceError
 from services.common.triton import TritonClient, service_pb2, service_pb2_grpc
 
 INPUTS = {"x": np.zeros((1, 1), np.float32)}
+ERRORS = {
+    "refused": "invalid argument: top_p is odd",
+    "bad": "bad luck",
+    "stub": "Stub process 'm_0' is not healthy.",
+}
 
 
 class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
@@ -29,13 +34,11 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def ModelStreamInfer(self, request_iterator, context):  # noqa: N802
         request = await anext(aiter(request_iterator))
-        assert ("triton_grpc_error", "true") in tuple(context.invocation_metadata())
-        if request.model_name == "refused":
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no")
-        if request.model_name == "stub":
+        assert "triton_grpc_error" not in dict(context.invocation_metadata()), "Triton dies of it"
+        if request.model_name in ERRORS:
+            yield service_pb2.ModelStreamInferResponse(error_message=ERRORS[request.model_name])
+        if request.model_name == "gone":
             await context.abort(grpc.StatusCode.INTERNAL, "Stub process 'm_0' is not healthy.")
-        if request.model_name == "bad":
-            yield service_pb2.ModelStreamInferResponse(error_message="bad luck")
         for number in range(3):
             yield response(number)
         if request.model_name == "endless":
@@ -123,17 +126,23 @@ async def test_a_stream_that_is_left_is_cancelled_in_triton(client, triton):
 
 
 @pytest.mark.parametrize(
-    ("model", "kind"), [("bad", Kind.INTERNAL), ("refused", Kind.INVALID_ARGUMENT), ("broken", Kind.UNAVAILABLE)]
+    ("model", "kind", "message"),
+    [
+        ("bad", Kind.INTERNAL, "the model failed: bad luck"),
+        ("refused", Kind.INVALID_ARGUMENT, "top_p is odd"),
+        ("broken", Kind.UNAVAILABLE, "the inference server is not available; it is being restarted"),
+    ],
 )
-async def test_a_stream_that_fails_says_why(client, model, kind):
+async def test_a_stream_that_fails_says_why(client, model, kind, message):
     with pytest.raises(ServiceError) as caught:
         async for _ in client.stream(model, INPUTS, ["y"]):
             pass
-    assert caught.value.kind is kind
+    assert (caught.value.kind, caught.value.message) == (kind, message)
 
 
-async def test_a_stream_of_a_dead_stub_is_a_hang(client, hangs):
+@pytest.mark.parametrize("model", ["stub", "gone"])
+async def test_a_stream_of_a_dead_stub_is_a_hang(client, hangs, model):
     with pytest.raises(ServiceError) as caught:
-        async for _ in client.stream("stub", INPUTS, ["y"]):
+        async for _ in client.stream(model, INPUTS, ["y"]):
             pass
     assert (caught.value.kind, len(hangs)) == (Kind.UNAVAILABLE, 1)

@@ -36,7 +36,7 @@ class TritonPythonModel:
             try:
                 parsed = parse_rows(tensors, self.special)
             except InvalidRequestError as error:
-                responses[number] = _failure(str(error), pb_utils.TritonError.INVALID_ARG)
+                responses[number] = _failure(f"invalid argument: {error}", pb_utils.TritonError.INVALID_ARG)
                 continue
             mels.append(tensors["mel"])
             rows += parsed

@@ -29,7 +29,7 @@ class TritonPythonModel:
         good = [batch for batch, fault in zip(batches, faults, strict=True) if fault is None]
         vectors = iter(self._vectors(good))
         return [
-            pb_utils.InferenceResponse(error=pb_utils.TritonError(fault, pb_utils.TritonError.INVALID_ARG))
+            _refusal(fault)
             if fault
             else pb_utils.InferenceResponse([pb_utils.Tensor("sentence_embedding", next(vectors))])
             for fault in faults
@@ -63,3 +63,8 @@ class TritonPythonModel:
         if not mask.any(axis=1).all():
             return "attention_mask: a row has no token"
         return None
+
+
+def _refusal(fault):
+    error = pb_utils.TritonError(f"invalid argument: {fault}", pb_utils.TritonError.INVALID_ARG)
+    return pb_utils.InferenceResponse(error=error)

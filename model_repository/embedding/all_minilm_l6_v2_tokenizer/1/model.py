@@ -26,7 +26,7 @@ class TritonPythonModel:
         try:
             rows = self.tokenizer.encode_batch([text.decode() for text in texts.ravel()])
         except UnicodeDecodeError:
-            error = pb_utils.TritonError("text: not valid UTF-8", pb_utils.TritonError.INVALID_ARG)
+            error = pb_utils.TritonError("invalid argument: text: not valid UTF-8", pb_utils.TritonError.INVALID_ARG)
             return pb_utils.InferenceResponse(error=error)
         ids = np.array([row.ids for row in rows], dtype=np.int64)
         mask = np.array([row.attention_mask for row in rows], dtype=np.int64)

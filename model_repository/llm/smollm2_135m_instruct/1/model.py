@@ -72,7 +72,7 @@ class Stream:
 
     def refuse(self, message):
         """End the stream: the request is faulty."""
-        self._end(pb_utils.TritonError(message, pb_utils.TritonError.INVALID_ARG))
+        self._end(pb_utils.TritonError(f"invalid argument: {message}", pb_utils.TritonError.INVALID_ARG))
 
     def let_go(self):
         """End the stream: the request was cancelled."""

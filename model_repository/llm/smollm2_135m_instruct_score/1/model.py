@@ -33,7 +33,7 @@ class TritonPythonModel:
     def _respond(self, request):
         ids = pb_utils.get_input_tensor_by_name(request, "input_ids").as_numpy().astype(np.int64)
         if fault := self._fault(ids):
-            return _failure(fault, pb_utils.TritonError.INVALID_ARG)
+            return _failure(f"invalid argument: {fault}", pb_utils.TritonError.INVALID_ARG)
         scores = Scores(ids)
         self.request.reset_state()
         for start in range(0, len(ids), self.chunk_tokens):

@@ -1,0 +1,37 @@
+"""The engine by raw KServe v2, as a client sees it who asks for typed errors."""
+
+import grpc
+import numpy as np
+import pytest
+
+from services.common.errors import Kind, from_rpc_error
+from services.common.kserve import TYPED_ERRORS
+from services.common.triton import service_pb2, service_pb2_grpc
+from services.llm.model import INPUT_IDS, OPTIONS, OUTPUT_IDS
+
+
+def infer(options: bytes) -> service_pb2.ModelInferRequest:
+    request = service_pb2.ModelInferRequest(model_name="smollm2_135m_instruct")
+    for name, array in ((INPUT_IDS, np.array([1, 2, 3], np.int32)), (OPTIONS, np.frombuffer(options, np.uint8))):
+        datatype = {"int32": "INT32", "uint8": "UINT8"}[array.dtype.name]
+        request.inputs.add(name=name, datatype=datatype, shape=array.shape)
+        request.raw_input_contents.append(array.tobytes())
+    return request
+
+
+async def test_refusals_between_answers_have_their_status_and_harm_nobody(channel, service):
+    """Triton dies of such a refusal, where it is asked to end the stream itself."""
+    kserve = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+    before = await service.metric("flotilla_triton_restarts")
+    for _ in range(10):
+        good = [infer(b'{"max_new_tokens": 4, "ignore_eos": true}')] * 4
+        answers = [answer.infer_response async for answer in kserve.ModelStreamInfer(iter(good))]
+        names = [[tensor.name for tensor in answer.outputs] for answer in answers]
+        assert sum(OUTPUT_IDS in found for found in names) >= 4
+        for _ in range(10):
+            call = kserve.ModelStreamInfer(iter([infer(b'{"top_p": 0}')]), metadata=[TYPED_ERRORS])
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                [_ async for _ in call]
+            assert from_rpc_error(caught.value).kind is Kind.INVALID_ARGUMENT
+            assert str(caught.value.details()).startswith("options.top_p")
+    assert await service.metric("flotilla_triton_restarts") == before
