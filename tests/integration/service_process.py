@@ -22,6 +22,7 @@ from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+CRASH = re.compile(rf"Triton has died \(exit code -({signal.SIGSEGV:d}|{signal.SIGABRT:d})\)")
 
 
 class ServiceProcess:
@@ -71,6 +72,7 @@ class ServiceProcess:
         if self._process.poll() is None:
             self.terminate()
             await self.exit_code()
+        assert not (crash := CRASH.search(self.log)), f"{crash[0]}, of itself: no test sends it that signal"
 
     @property
     def pid(self) -> int:

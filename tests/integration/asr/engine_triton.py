@@ -117,4 +117,4 @@ async def running_engines(folder: Path) -> AsyncIterator[dict[str, Engine]]:
             )
             for model in models
         }
-        assert down.empty(), "Triton or a stub has died"
+        assert down.empty(), f"Triton had to be restarted: {down.get_nowait()}"

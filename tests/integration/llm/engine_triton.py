@@ -139,3 +139,4 @@ async def running_engine(folder: Path, **parameters: str) -> AsyncIterator[Engin
     process = TritonProcess(folder / "repository", folder, down.put, on_up)
     async with process.running(), TritonClient(process.url, on_hang=process.restart) as client:
         yield Engine(client, model.triton_name)
+        assert down.empty(), f"Triton had to be restarted: {down.get_nowait()}"

@@ -19,15 +19,17 @@ def infer(options: bytes) -> service_pb2.ModelInferRequest:
     return request
 
 
-async def test_refusals_between_answers_have_their_status_and_harm_nobody(channel, service):
-    """Triton dies of such a refusal, where it is asked to end the stream itself."""
+async def test_refusals_have_their_status_and_harm_nobody(channel, service):
+    """Triton dies of some of them, between streams that were left, where it is asked to end the stream itself."""
     kserve = service_pb2_grpc.GRPCInferenceServiceStub(channel)
     before = await service.metric("flotilla_triton_restarts")
+    long = infer(b'{"max_new_tokens": 2000, "ignore_eos": true}')
     for _ in range(10):
-        good = [infer(b'{"max_new_tokens": 4, "ignore_eos": true}')] * 4
-        answers = [answer.infer_response async for answer in kserve.ModelStreamInfer(iter(good))]
-        names = [[tensor.name for tensor in answer.outputs] for answer in answers]
-        assert sum(OUTPUT_IDS in found for found in names) >= 4
+        left = [kserve.ModelStreamInfer(iter([long])) for _ in range(8)]
+        for call in left:
+            assert [tensor.name for tensor in (await call.read()).infer_response.outputs if tensor.name == OUTPUT_IDS]
+        for call in left:
+            call.cancel()
         for _ in range(10):
             call = kserve.ModelStreamInfer(iter([infer(b'{"top_p": 0}')]), metadata=[TYPED_ERRORS])
             with pytest.raises(grpc.aio.AioRpcError) as caught:
