@@ -45,6 +45,7 @@ NAMED = (
     "hf_xet*",  # a downloader
     "pytriton/tritonserver/caches",
     "google/protobuf/compiler",
+    "pydantic/v1",  # the old version, for those who use both; what looks for it does without
 )
 IR_FRONTEND = "openvino/libs/*_ir_frontend.so*"
 STUBS = "pytriton/tritonserver/python_backend_stubs"

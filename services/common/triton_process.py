@@ -49,6 +49,10 @@ _HARMLESS = (
 _SILENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1"}
 """Engines in Triton report to nobody and fetch nothing."""
 START_SECONDS = 300.0
+RESTART_SECONDS = 30.0
+RESTART_FACTOR = 5.0
+"""A restart is given up, and tried again with twice the time, after so many times what the first start took, and no
+sooner than RESTART_SECONDS: once in a few hundred starts Triton had its stubs and yet never listened."""
 STABLE_SECONDS = 60.0
 BACKOFF_SECONDS = (0.2, 1.0, 2.0, 5.0, 10.0, 30.0)
 POLL_SECONDS = 0.25
@@ -152,8 +156,10 @@ class TritonProcess:
         check_shared_memory()
         binary = find_binary(self._work)
         try:
-            process = await self._start(binary)
-            supervisor = asyncio.create_task(self._supervise(binary, process))
+            began = time.monotonic()
+            process = await self._start(binary, START_SECONDS)
+            patience = max(RESTART_SECONDS, RESTART_FACTOR * (time.monotonic() - began))
+            supervisor = asyncio.create_task(self._supervise(binary, process, patience))
             try:
                 yield
             finally:
@@ -162,7 +168,7 @@ class TritonProcess:
         finally:
             await self._stop()
 
-    async def _start(self, binary: Binary) -> subprocess.Popen[bytes]:
+    async def _start(self, binary: Binary, patience: float) -> subprocess.Popen[bytes]:
         venv_bin = str(Path(sys.executable).parent)  # the stub takes its packages from the first bin of PATH
         environment = {
             "PATH": f"{venv_bin}:/usr/local/bin:/usr/bin:/bin",
@@ -200,24 +206,25 @@ class TritonProcess:
             start_new_session=True,  # Ctrl-C in a terminal is for the parent, which drains first
         )
         self._logs = asyncio.create_task(self._fold_logs(self._process))
-        await self._wait_ready(self._process)
+        await self._wait_ready(self._process, patience)
         self._children = psutil.Process(self._process.pid).children(recursive=True)
         self._hangs = ""  # what was said of the one before
         _log.info("Triton is ready: %s, %d stubs", self.url, len(self._children))
         return self._process
 
-    async def _wait_ready(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + START_SECONDS
+    async def _wait_ready(self, process: subprocess.Popen[bytes], patience: float) -> None:
+        deadline = time.monotonic() + patience
         async with TritonClient(self.url) as client:
             while not await client.server_ready():
                 if process.poll() is not None:
                     await asyncio.sleep(POLL_SECONDS)  # let the last log lines arrive
                     raise StartupError(f"Triton exited with {process.returncode}: {self._last_error or 'see its log'}")
                 if time.monotonic() > deadline:
-                    raise StartupError(f"Triton is not ready after {START_SECONDS:.0f} s: {self._last_error}")
+                    why = self._last_error or "it does not say why"
+                    raise StartupError(f"Triton is not ready after {patience:.0f} s: {why}")
                 await asyncio.sleep(0.05)
 
-    async def _supervise(self, binary: Binary, process: subprocess.Popen[bytes]) -> None:
+    async def _supervise(self, binary: Binary, process: subprocess.Popen[bytes], patience: float) -> None:
         failures, ready_since = 0, time.monotonic()
         while True:
             why = await self._wait_for_death(process)
@@ -227,10 +234,11 @@ class TritonProcess:
             failures = 0 if time.monotonic() - ready_since > STABLE_SECONDS else failures
             while True:
                 await asyncio.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
+                given = min(START_SECONDS, patience * 2**failures)
                 failures += 1
                 self.restarts += 1
                 try:
-                    process = await self._start(binary)
+                    process = await self._start(binary, given)
                 except Exception as error:
                     _log.error("restart failed: %s", error, exc_info=not isinstance(error, StartupError))
                     await self._stop(grace=0)

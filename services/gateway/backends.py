@@ -32,6 +32,8 @@ from services.gateway.retry_budget import RetryBudget
 _log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 1.0
+FIRST_CONNECT_SECONDS = 5.0
+"""At the start, where a gateway that listens before it has heard of its services would refuse what they could take."""
 RETRY_AFTER_SECONDS = 1.0
 
 Request = TypeVar("Request", bound=Message)
@@ -95,7 +97,7 @@ class Backend:
         """Resolve the names, begin to connect, and wait a moment for the first answers."""
         await self._resolve_once()
         self._resolving = asyncio.create_task(self._resolve_forever(), name=f"resolve {self.name}")
-        await self._wait_for_serving(CONNECT_SECONDS, patient=False)
+        await self._wait_for_serving(FIRST_CONNECT_SECONDS, patient=False)
 
     async def close(self) -> None:
         """Close every connection."""

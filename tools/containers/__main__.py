@@ -11,7 +11,7 @@ from services.common.settings import REPOSITORY_ROOT
 from tools.cli.__main__ import report
 from tools.cli.console import Problem, console
 from tools.containers import flow, images
-from tools.containers.base_image import stand_in
+from tools.containers.base_image import stand_in, stand_in_prometheus
 from tools.containers.compose import Compose
 from tools.containers.engine import engine
 
@@ -68,15 +68,23 @@ def test(
     no_build: Annotated[bool, typer.Option("--no-build", help="Take the images that are there.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Kill nothing.")] = False,
     air_gap: Annotated[bool, typer.Option("--air-gap", help="Start again with the network cut (root).")] = False,
+    monitoring: Annotated[bool, typer.Option("--monitoring", help="Have Prometheus read the fleet.")] = False,
 ) -> None:
     """Build, start with compose, ask with the real clients, kill, stop, take down; leave nothing but the images.
 
     Examples: `tools/test-containers`, `tools/test-containers embedding --models-from ~/.cache/flotilla/models`
     """
     chosen = _known(services, list(flow.MODALITIES))
-    plan = flow.Plan(chosen, models_from, wheels, build=not no_build, hurt=not quick, air_gap=air_gap)
+    plan = flow.Plan(
+        chosen, models_from, wheels, build=not no_build, hurt=not quick, air_gap=air_gap, monitoring=monitoring
+    )
     with engine(start=start_engine) as command:
-        flow.run(command, stand_in(may_install=start_engine) if stand_in_base else None, plan)
+        base_images = {}
+        if stand_in_base:
+            base_images["BASE_IMAGE"] = stand_in(may_install=start_engine)
+        if stand_in_base and monitoring:
+            base_images["PROMETHEUS_IMAGE"] = stand_in_prometheus(may_install=start_engine)
+        flow.run(command, base_images, plan)
 
 
 def _known(names: list[str] | None, known: list[str]) -> list[str]:

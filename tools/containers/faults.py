@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from services.common.ports import GATEWAY
 from tools.cli.console import Problem, console
 from tools.containers.command import output
 from tools.containers.compose import Compose
@@ -36,6 +37,30 @@ async def kill_under_load(compose: Compose, url: str, modalities: Sequence[str],
     for one in load.outcomes:
         if one.status != 200 and (one.modality != victim or one.status == NO_ANSWER or one.error_type == "untyped"):
             raise Problem(f"while {victim} was dead, {one.modality} answered {one.status} {one.error_type}")
+
+
+async def kill_gateway(compose: Compose, url: str, modalities: Sequence[str]) -> None:
+    """Kill the gateway's container while all are asked: its services live on and answer as soon as it is back."""
+    before = {one["Service"]: one for one in compose.containers()}
+    async with Load(url, modalities) as load:
+        await asyncio.sleep(WARM_SECONDS)
+        await asyncio.to_thread(output, "docker", "kill", before[GATEWAY.name]["Name"])
+        killed = time.monotonic()
+        await asyncio.sleep(DOWN_SECONDS)
+        await asyncio.to_thread(output, "docker", "start", before[GATEWAY.name]["Name"])
+        for modality in modalities:
+            await load.answered(modality, since=killed)
+        healed = time.monotonic() - killed
+    for modality in modalities:
+        console.print(f"    {modality}: {_ends(load, modality)}", markup=False)
+    console.print(f"  gateway killed, started {DOWN_SECONDS:.0f} s later, all answer {healed:.0f} s after the kill")
+    for one in load.outcomes:
+        if one.status not in (200, NO_ANSWER) and one.error_type == "untyped":
+            raise Problem(f"while the gateway came back, {one.modality} answered {one.status} {one.error_type}")
+    for found in compose.containers():
+        name = found["Service"]
+        if name in modalities and (found["ID"], found["Health"]) != (before[name]["ID"], "healthy"):
+            raise Problem(f"the death of the gateway has harmed {name}: {found['Status']}")
 
 
 async def stop_under_load(compose: Compose, url: str, modalities: Sequence[str]) -> None:

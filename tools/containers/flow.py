@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from services.common.ports import GATEWAY, SERVICES, free_ports
 from tools.cli.console import Problem, console
-from tools.containers import faults, images, volume
+from tools.containers import faults, images, monitoring, volume
 from tools.containers.clients import try_clients
 from tools.containers.compose import Compose
 from tools.containers.engine import STATE
@@ -34,6 +34,7 @@ class Plan:
     build: bool = True
     hurt: bool = True
     air_gap: bool = False
+    monitoring: bool = False
 
     @property
     def whole(self) -> bool:
@@ -41,15 +42,19 @@ class Plan:
         return set(self.services) == set(MODALITIES)
 
 
-def run(command: Sequence[str], base: str | None, plan: Plan) -> None:
-    """Go all the way. Raises Problem at the first thing that is not as it should be."""
-    http, grpc, metrics = free_ports(3)
+def run(command: Sequence[str], base_images: Mapping[str, str], plan: Plan) -> None:
+    """Go all the way, with other images than compose.yaml's where variables name some.
+
+    Raises Problem at the first thing that is not as it should be.
+    """
+    http, grpc, metrics, prometheus = free_ports(4)
     variables = {
         "FLOTILLA_MODELS_VOLUME": VOLUME,
         "FLOTILLA_HTTP_PORT": str(http),
         "FLOTILLA_GRPC_PORT": str(grpc),
         "FLOTILLA_METRICS_PORT": str(metrics),
-        **({"BASE_IMAGE": base} if base else {}),
+        "FLOTILLA_PROMETHEUS_PORT": str(prometheus),
+        **base_images,
         **{f"FLOTILLA_GATEWAY_{name.upper()}_ADDRESSES": "" for name in MODALITIES if name not in plan.services},
     }
     if plan.wheels is not None:  # CPU builds of torch among them, as a rule
@@ -63,7 +68,7 @@ def run(command: Sequence[str], base: str | None, plan: Plan) -> None:
         images.smoke(service)
     with _gone_afterwards(compose):
         _fill(compose, plan)
-        _try(compose, f"http://127.0.0.1:{http}", plan)
+        _try(compose, f"http://127.0.0.1:{http}", plan, prometheus)
     console.print("all that was asked of the containers held")
 
 
@@ -84,13 +89,16 @@ def _fill(compose: Compose, plan: Plan) -> None:
         volume.prepare(compose)
 
 
-def _try(compose: Compose, url: str, plan: Plan) -> None:
+def _try(compose: Compose, url: str, plan: Plan, prometheus: int) -> None:
     _up(compose, plan)
     try_clients(url, plan.services)
     too_much = _idle(compose)
+    if plan.monitoring:
+        monitoring.try_prometheus(compose, prometheus, plan.services)
     if plan.hurt:
         for victim in plan.services:
             asyncio.run(faults.kill_under_load(compose, url, plan.services, victim))
+        asyncio.run(faults.kill_gateway(compose, url, plan.services))
     asyncio.run(faults.stop_under_load(compose, url, plan.services))
     if plan.air_gap:
         compose("down")

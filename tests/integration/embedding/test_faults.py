@@ -42,6 +42,7 @@ class Clients:
                 self.answers += 1
             except grpc.aio.AioRpcError as error:
                 self.faults.append(error)
+                await asyncio.sleep(0.05)  # who asks again at once takes the CPU from what is being restarted
 
     async def stop(self):
         self._stopped = True

@@ -50,6 +50,13 @@ class Gateway:
         while backend.serving != serving:
             version = await changes.after(version)
 
+    async def until_replicas(self, count: int) -> None:
+        """Wait until so many replicas of the embedding service are seen to serve."""
+        changes, backend = self.fleet.changes, self.fleet.embedding.backend
+        version = changes.version
+        while len(backend.generation) != count:
+            version = await changes.after(version)
+
 
 @asynccontextmanager
 async def running(
@@ -108,10 +115,11 @@ async def running(
 
 @asynccontextmanager
 async def with_two_replicas(**settings: Any) -> AsyncIterator[tuple[Gateway, FakeEmbedding, FakeEmbedding]]:
-    """Run a gateway in front of two replicas of the embedding service while the block runs."""
+    """Run a gateway in front of two replicas of the embedding service, both seen to serve, while the block runs."""
     async with (
         FakeEmbedding().running() as one,
         FakeEmbedding().running() as two,
         running(one.address, two.address, **settings) as gateway,
     ):
+        await gateway.until_replicas(2)
         yield gateway, one, two

@@ -92,8 +92,7 @@ async def test_one_dead_address_takes_no_calls() -> None:
 async def test_an_address_that_says_not_serving_gets_no_calls() -> None:
     async with with_two_replicas() as (gateway, one, two):
         await one.serve_nothing()
-        while len(gateway.fleet.embedding.backend.generation) != 1:
-            await gateway.fleet.changes.after(gateway.fleet.changes.version)
+        await gateway.until_replicas(1)
         for _ in range(4):
             await gateway.embed()
         assert (len(one.requests), len(two.requests)) == (0, 4)
