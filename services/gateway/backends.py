@@ -35,6 +35,7 @@ CONNECT_SECONDS = 1.0
 FIRST_CONNECT_SECONDS = 5.0
 """At the start, where a gateway that listens before it has heard of its services would refuse what they could take."""
 RETRY_AFTER_SECONDS = 1.0
+ASK_SECONDS = 2.0
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -146,14 +147,14 @@ class Backend:
         """Whether calls wait for it to be started: that it does not serve is no reason to send them away."""
         return self._limits.hold > 0
 
-    async def pick(self, excluding: Address | None = None, deadline: float = math.inf) -> Address:
+    async def pick(self, excluding: Address | None = None, deadline: float = math.inf, *, hold: bool = True) -> Address:
         """Return the serving address with the fewest calls in flight.
 
-        Waits for one as long as the settings say, but not beyond `deadline` of the monotonic clock. Raises
-        UNAVAILABLE when there is none in time.
+        Waits for one as long as the settings say, but not beyond `deadline` of the monotonic clock, and not at all
+        without `hold`. Raises UNAVAILABLE when there is none in time.
         """
         serving = self._serving(excluding)
-        if not serving and excluding is None:
+        if not serving and excluding is None and hold:
             await self._hold(deadline)
             serving = self._serving()
         if not serving:
@@ -171,14 +172,20 @@ class Backend:
             retry_after=RETRY_AFTER_SECONDS,
         )
 
-    async def call(self, method: Method[Request, Response], request: Request, timeout: float | None = None) -> Response:
-        """Make a unary call with the deadline `timeout` in seconds.
+    async def ask(self, method: Method[Request, Response], request: Request) -> Response:
+        """Make a call of the gateway's own, with the deadline ASK_SECONDS. It is not held: it must start no service."""
+        return await self.call(method, request, ASK_SECONDS, hold=False)
+
+    async def call(
+        self, method: Method[Request, Response], request: Request, timeout: float | None = None, *, hold: bool = True
+    ) -> Response:
+        """Make a unary call with the deadline `timeout` in seconds; `hold`: see `pick`.
 
         It is made a second time, on another address, only when the first said that it was not started.
         """
         async with charged(self.name, method.path, request) as charge:
             deadline = self._deadline(timeout)
-            address = await self.pick(deadline=deadline)
+            address = await self.pick(deadline=deadline, hold=hold)
             try:
                 reply = await self._call_once(address, method, request, deadline)
             except ServiceError as error:

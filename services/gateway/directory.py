@@ -11,7 +11,7 @@ from services.common.errors import Kind, ServiceError
 from services.common.triton import service_pb2
 from services.gateway.access.caller import check_model, covered
 from services.gateway.backends import Backend, Method
-from services.gateway.fleet import LIST_SECONDS, Card, Fleet, Service
+from services.gateway.fleet import Card, Fleet, Service
 
 FRESH_SECONDS = 30.0
 
@@ -161,6 +161,6 @@ async def _ask(entry: _Entry) -> None:
         return
     names = {name for card in cards for name in card.triton_models}
     with contextlib.suppress(ServiceError):  # it may serve no raw KServe
-        index = await backend.call(REPOSITORY_INDEX, service_pb2.RepositoryIndexRequest(), LIST_SECONDS)
+        index = await backend.ask(REPOSITORY_INDEX, service_pb2.RepositoryIndexRequest())
         names.update(model.name for model in index.models)
     entry.cards, entry.triton_models = cards, frozenset(names)

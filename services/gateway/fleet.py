@@ -19,8 +19,6 @@ from services.gateway.backends import Backend, Limits, Method
 from services.gateway.changes import Changes
 from services.gateway.settings import GatewaySettings
 
-LIST_SECONDS = 2.0
-
 LIST_LANGUAGE_MODELS = Method(
     "/flotilla.llm.v1.LlmService/ListModels", llm_pb2.ListModelsRequest, llm_pb2.ListModelsResponse
 )
@@ -115,7 +113,7 @@ class Fleet:
 
 
 async def _language_models(backend: Backend) -> list[Card]:
-    reply = await backend.call(LIST_LANGUAGE_MODELS, llm_pb2.ListModelsRequest(), LIST_SECONDS)
+    reply = await backend.ask(LIST_LANGUAGE_MODELS, llm_pb2.ListModelsRequest())
     return [
         Card(
             id=model.id,
@@ -129,7 +127,7 @@ async def _language_models(backend: Backend) -> list[Card]:
 
 
 async def _embedding_models(backend: Backend) -> list[Card]:
-    reply = await backend.call(_LIST_EMBEDDING_MODELS, embedding_pb2.ListModelsRequest(), LIST_SECONDS)
+    reply = await backend.ask(_LIST_EMBEDDING_MODELS, embedding_pb2.ListModelsRequest())
     return [
         Card(
             id=model.id,
@@ -142,7 +140,7 @@ async def _embedding_models(backend: Backend) -> list[Card]:
 
 
 async def _speech_models(backend: Backend) -> list[Card]:
-    reply = await backend.call(_LIST_SPEECH_MODELS, asr_pb2.ListModelsRequest(), LIST_SECONDS)
+    reply = await backend.ask(_LIST_SPEECH_MODELS, asr_pb2.ListModelsRequest())
     return [
         Card(id=model.id, license=model.license, profile=model.profile, triton_models=(model.triton_model,))
         for model in reply.models
@@ -150,7 +148,7 @@ async def _speech_models(backend: Backend) -> list[Card]:
 
 
 async def _vision_models(backend: Backend) -> list[Card]:
-    reply = await backend.call(_LIST_VISION_MODELS, vision_pb2.ListModelsRequest(), LIST_SECONDS)
+    reply = await backend.ask(_LIST_VISION_MODELS, vision_pb2.ListModelsRequest())
     return [
         Card(
             id=model.id,

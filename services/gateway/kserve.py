@@ -12,9 +12,8 @@ from google.protobuf.message import DecodeError
 from services.common.errors import Kind, ServiceError, invalid
 from services.common.triton import service_pb2
 from services.gateway.access.caller import as_gateway, covered
-from services.gateway.backends import Backend, Method, Request, Response
+from services.gateway.backends import ASK_SECONDS, Backend, Method, Request, Response
 from services.gateway.directory import REPOSITORY_INDEX, Directory
-from services.gateway.fleet import LIST_SECONDS
 from services.gateway.forwarding import Requests
 from services.gateway.health import GatewayHealth
 from services.gateway.version import release
@@ -125,7 +124,7 @@ class KServe:
         self, method: Method[Request, Response], request: Request, timeout: float | None = None
     ) -> list[Response]:
         backends = [service.backend for service in self._health.fleet.services if service.backend.serving]
-        calls = [backend.call(method, request, timeout or LIST_SECONDS) for backend in backends]
+        calls = [backend.call(method, request, timeout or ASK_SECONDS) for backend in backends]
         with as_gateway():
             replies = await asyncio.gather(*calls, return_exceptions=True)
         for reply in replies:

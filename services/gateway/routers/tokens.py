@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from services.common.errors import Kind, ServiceError
 from services.gateway.access.caller import covered
-from services.gateway.backends import Backend, Method
+from services.gateway.backends import ASK_SECONDS, Backend, Method
 from services.gateway.errors import RESPONSES, rename
-from services.gateway.fleet import LIST_LANGUAGE_MODELS, LIST_SECONDS
+from services.gateway.fleet import LIST_LANGUAGE_MODELS
 from services.gateway.json_route import JsonRoute
 from services.gateway.logprobs import token_text
 from services.gateway.routers.chat import to_message, to_tool
@@ -59,7 +59,7 @@ def create_router(llm: Backend) -> APIRouter:
 
     async def tokenizer_info(model: str = "") -> TokenizerInfo:
         """Describe the tokenizer of a model. Default: the first language model."""
-        reply = await llm.call(LIST_LANGUAGE_MODELS, pb.ListModelsRequest(), LIST_SECONDS)
+        reply = await llm.call(LIST_LANGUAGE_MODELS, pb.ListModelsRequest(), ASK_SECONDS)
         for found in reply.models:
             if model in ("", found.id) and await covered(found.id):
                 return TokenizerInfo(

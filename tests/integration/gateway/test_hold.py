@@ -13,14 +13,16 @@ import grpc
 import httpx
 import pytest
 
+from services.common.errors import ServiceError
 from services.common.triton import service_pb2, service_pb2_grpc
 from services.gateway import backends
+from services.gateway.directory import REPOSITORY_INDEX
 from services.gateway.resolution import Endpoint, resolve
 from tests.integration.gateway.fake_embedding import MODEL, TRITON_MODEL, FakeEmbedding
 from tests.integration.gateway.fake_llm import FakeLlm
 from tests.integration.gateway.fake_vision import FakeVision
 from tests.integration.gateway.gateway import Gateway, running
-from tests.waiting import until
+from tests.waiting import turns, until
 
 DEADLINE = {"x-flotilla-timeout-ms": "300"}
 INFER = f"/v2/models/{TRITON_MODEL}/infer"
@@ -70,6 +72,18 @@ async def asleep() -> AsyncIterator[Gateway]:
 async def test_the_start_of_the_gateway_holds_nothing() -> None:
     async with without_service() as (gateway, _):
         assert held(gateway) == 0
+
+
+async def test_what_the_gateway_asks_of_itself_is_not_held() -> None:
+    """Else a service that comes and goes would be started again by the question what it has."""
+    async with without_service() as (gateway, _):
+        question = asyncio.create_task(
+            gateway.fleet.embedding.backend.ask(REPOSITORY_INDEX, service_pb2.RepositoryIndexRequest())
+        )
+        await turns()
+        assert question.done() and held(gateway) == 0
+        with pytest.raises(ServiceError, match="service 'embedding' is not available"):
+            await question
 
 
 async def test_a_request_waits_for_a_service_that_was_never_there() -> None:
