@@ -9,6 +9,7 @@ import grpc
 import numpy as np
 from flotilla.asr.v1 import asr_pb2 as pb
 
+from services.gateway.ending import Ending
 from tests.unit.asr.speech import JFK, RATE, samples_of, silence
 
 TINY = "whisper-tiny.en"
@@ -65,8 +66,10 @@ class Answer:
 
 async def answer(stub, requests) -> Answer:
     result = Answer()
+    call = stub.StreamingTranscribe(requests)
+    ending = Ending(call)
     try:
-        async for response in stub.StreamingTranscribe(requests):
+        async for response in call:
             match response.WhichOneof("content"):
                 case "hypothesis" if response.hypothesis.is_final:
                     result.finals.append(response.hypothesis.segment)
@@ -77,5 +80,5 @@ async def answer(stub, requests) -> Answer:
                 case "summary":
                     result.summary = response.summary
     except grpc.aio.AioRpcError as fault:
-        result.fault = fault
+        result.fault = await ending.meant(fault)
     return result

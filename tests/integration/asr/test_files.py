@@ -8,6 +8,7 @@ import pytest
 from flotilla.asr.v1 import asr_pb2 as pb
 
 from services.common.errors import Kind, from_rpc_error
+from services.gateway.ending import Ending
 from tests.integration.asr.calls import BASE, RAW, TINY, long_recording, plain, raw, requests, responses
 from tests.unit.asr.speech import JFK, JFK_WORDS, samples_of, silence
 from tests.waiting import until
@@ -146,9 +147,13 @@ async def test_a_deadline_ends_the_work(service, stub):
     ],
 )
 async def test_what_is_wrong_is_named_and_the_next_call_works(stub, config, data, kind, field):
-    for call in (ask(stub, data, **config), stub.TranscribeFile(requests(data, **config)).read()):
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call
-        error = from_rpc_error(caught.value)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await ask(stub, data, **config)
+    call = stub.TranscribeFile(requests(data, **config))
+    ending = Ending(call)  # as it may end while the audio is still being sent
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await call.read()
+    for fault in (caught.value, await ending.meant(ended.value)):
+        error = from_rpc_error(fault)
         assert (error.kind, error.field) == (kind, field)
     assert plain((await ask(stub, model=TINY)).text) == JFK_WORDS
