@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from services.common.ports import GATEWAY, SERVICES, free_ports
+
 ROOT = Path(__file__).parents[4]
 
 
@@ -36,11 +38,14 @@ def test_down_of_nothing_forgets_a_stale_fleet(tmp_path):
 
 
 def test_up_on_a_port_in_use_is_one_line_and_a_next_step(tmp_path):
+    names = [service.variable(port) for service in SERVICES for port in ("http_port", "grpc_port")]
+    names.append(GATEWAY.variable("metrics_port"))
+    free = {name: str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
         port = str(server.getsockname()[1])
-        answer = flotilla("up", "--state-dir", str(tmp_path), FLOTILLA_EMBEDDING_HTTP_PORT=port)
+        answer = flotilla("up", "--state-dir", str(tmp_path), **free | {"FLOTILLA_EMBEDDING_HTTP_PORT": port})
     assert answer.returncode == 1
     assert answer.stderr == ""
     error, next_step = answer.stdout.splitlines()
