@@ -44,6 +44,7 @@ class KServe(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
         """`cost(request)` is what a ModelInferRequest costs, in the unit of the service's load."""
         self._triton, self._configs, self._admission = triton, configs, admission
         self._health, self._cost = health, cost
+        self._mixed = len({config.model_transaction_policy.decoupled for config in configs.values()}) > 1
 
     async def ServerLive(self, request: Any, context: Context) -> Any:
         """Whether the process works."""
@@ -92,14 +93,16 @@ class KServe(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
         """Run inferences on one stream; a bad request gets an error message of its own and the stream goes on.
 
         With the metadata `triton_grpc_error: true` it ends the stream with its status, as in Triton, which never sees
-        that metadata: it dies of it.
+        that metadata: it dies of it. So it does of decoupled models and others on one stream, whose answers it writes
+        at once: where a service has both, requests to the others go by ModelInfer, one after the other.
         """
         remaining = context.time_remaining()
         typed = TYPED_ERRORS in {(key, value) for key, value in context.invocation_metadata() or ()}
         async with self._admission.admit_call(1.0, context):
             answers: asyncio.Queue[Any] = asyncio.Queue(maxsize=64)
             stream = self._triton.stub.ModelStreamInfer(timeout=remaining, metadata=tuple(inject().items()))
-            feeding = asyncio.create_task(_reporting(self._feed(request_iterator, stream, answers, typed), answers))
+            requests = self._sorted_out(request_iterator, context, answers, typed)
+            feeding = asyncio.create_task(_reporting(_feed(requests, stream), answers))
             reading = asyncio.create_task(_reporting(self._read(stream, answers, typed), answers))
             try:
                 while (answer := await answers.get()) is not None:
@@ -111,21 +114,26 @@ class KServe(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
                 reading.cancel()
                 stream.cancel()
 
-    async def _feed(
-        self, requests: AsyncIterator[Any], stream: Any, answers: "asyncio.Queue[Any]", typed: bool
-    ) -> None:
+    async def _sorted_out(
+        self, requests: AsyncIterator[Any], context: Context, answers: "asyncio.Queue[Any]", typed: bool
+    ) -> AsyncIterator[Any]:
+        """Yield those that go on Triton's stream; answer bad ones, and those that must not be on it."""
         async for request in requests:
             try:
                 self._check(request)
+                if not self._mixed or self._configs[request.model_name].model_transaction_policy.decoupled:
+                    yield request
+                    continue
+                reply = await self._forward("ModelInfer", request, context)
             except ServiceError as error:
                 if typed:
                     raise
-                failed = service_pb2.ModelStreamInferResponse(error_message=error.message)
-                failed.infer_response.id = request.id
-                await answers.put(failed)
+                answer = service_pb2.ModelStreamInferResponse(error_message=error.message)
+                answer.infer_response.id = request.id
             else:
-                await stream.write(request)
-        await stream.done_writing()
+                reply.parameters["triton_final_response"].bool_param = True
+                answer = service_pb2.ModelStreamInferResponse(infer_response=reply)
+            await answers.put(answer)
 
     async def _read(self, stream: Any, answers: "asyncio.Queue[Any]", typed: bool) -> None:
         async for response in stream:
@@ -166,6 +174,12 @@ class KServe(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[mis
     SystemSharedMemoryStatus = SystemSharedMemoryRegister = SystemSharedMemoryUnregister = _refuse
     CudaSharedMemoryStatus = CudaSharedMemoryRegister = CudaSharedMemoryUnregister = _refuse
     TraceSetting = LogSettings = _refuse
+
+
+async def _feed(requests: AsyncIterator[Any], stream: Any) -> None:
+    async for request in requests:
+        await stream.write(request)
+    await stream.done_writing()
 
 
 async def _reporting(work: Coroutine[Any, Any, None], answers: "asyncio.Queue[Any]") -> None:

@@ -39,6 +39,8 @@ The metadata `triton_grpc_error: true` would bring the code, but Triton then fre
 holds it, and 2.51 dies of that (signal 11); newer ones guard it:
 https://github.com/triton-inference-server/server/blob/main/src/grpc/stream_infer_handler.cc
 """
+_REFUSALS = (REFUSAL, "invalid value", "parameter keys starting with 'triton_'", "string correlation ID")
+"""How refusals begin, Triton's own of a request's parameters among them."""
 Tensors = Mapping[str, NDArray[Any]]
 
 
@@ -178,7 +180,7 @@ def triton_error(error: grpc.RpcError) -> ServiceError:
 
 def stream_failure(message: str) -> ServiceError:
     """Return what the error message of a response in a stream means to our caller."""
-    return _failure(ServiceError(Kind.INVALID_ARGUMENT if message.startswith(REFUSAL) else Kind.INTERNAL, message))
+    return _failure(ServiceError(Kind.INVALID_ARGUMENT if message.startswith(_REFUSALS) else Kind.INTERNAL, message))
 
 
 def _failure(fault: ServiceError) -> ServiceError:

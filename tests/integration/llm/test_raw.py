@@ -1,5 +1,7 @@
 """The engine by raw KServe v2, as a client sees it who asks for typed errors."""
 
+import asyncio
+
 import grpc
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from services.common.errors import Kind, from_rpc_error
 from services.common.kserve import TYPED_ERRORS
 from services.common.triton import service_pb2, service_pb2_grpc
-from services.llm.model import INPUT_IDS, OPTIONS, OUTPUT_IDS
+from services.llm.model import GRAMMAR, INPUT_IDS, OPTIONS, OUTPUT_IDS
 
 
 def infer(options: bytes) -> service_pb2.ModelInferRequest:
@@ -36,4 +38,33 @@ async def test_refusals_have_their_status_and_harm_nobody(channel, service):
                 [_ async for _ in call]
             assert from_rpc_error(caught.value).kind is Kind.INVALID_ARGUMENT
             assert str(caught.value.details()).startswith("options.top_p")
+    assert await service.metric("flotilla_triton_restarts") == before
+
+
+async def test_a_stream_may_name_models_of_both_kinds(channel, service):
+    """Triton writes their answers at once, and dies of it, where they are on one stream of its own."""
+    kserve = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+    before = await service.metric("flotilla_triton_restarts")
+    story = infer(b'{"max_new_tokens": 8, "ignore_eos": true}')
+    check = service_pb2.ModelInferRequest(model_name="smollm2_135m_instruct_grammar", id="check")
+    check.inputs.add(name=GRAMMAR, datatype="UINT8", shape=[12])
+    check.raw_input_contents.append(b'root ::= "a"')
+    bad = service_pb2.ModelInferRequest(model_name="smollm2_135m_instruct_score", id="bad")
+    bad.inputs.add(name=INPUT_IDS, datatype="INT32", shape=[1])
+    bad.raw_input_contents.append(np.array([-1], np.int32).tobytes())
+    odd = infer(b'{"top_p": 0}')
+
+    async def one_stream():
+        requests = [odd, story, check, odd, check, bad, check]
+        answers = [answer async for answer in kserve.ModelStreamInfer(iter(requests))]
+        named = [answer.infer_response.model_name for answer in answers if answer.infer_response.id == "check"]
+        assert named == ["smollm2_135m_instruct_grammar"] * 3
+        refused = [answer.error_message for answer in answers if answer.error_message]
+        fields = sorted(message.partition(":")[0] for message in refused)
+        assert fields == ["input_ids", "options.top_p", "options.top_p"]
+        outputs = [tensor for answer in answers for tensor in answer.infer_response.outputs]
+        assert sum(tensor.shape[0] for tensor in outputs if tensor.name == OUTPUT_IDS) == 8
+
+    for _ in range(20):
+        await asyncio.gather(*(one_stream() for _ in range(6)))
     assert await service.metric("flotilla_triton_restarts") == before
